@@ -1,0 +1,30 @@
+"""Keys that everybody derives in the same way: canonical JSON, digests, and identities that survive a retry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from uuid import UUID, uuid5
+
+NAMESPACE = UUID("6f0b4d1e-5f0c-5a3e-9d61-70657264757a")
+
+
+def canonical(value: Any) -> bytes:
+    """*value* as JSON bytes that do not depend on key order or spacing. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str).encode()
+
+
+def digest(value: Any) -> str:
+    """The sha256 (hex) of *value*'s canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def identity(*parts: object) -> UUID:
+    """A uuid that is the same for the same *parts*, on every attempt and machine."""
+    return uuid5(NAMESPACE, "/".join(str(part) for part in parts))
+
+
+def step_key(step: str, code: str | None, params: Any, inputs: list[str], environment: str) -> str:
+    """A step's cache key: what it does, with which code, parameters, inputs (digests) and environment (`design`, section 7)."""
+    return digest({"step": step, "code": code, "params": params, "inputs": inputs, "environment": environment})

@@ -1,0 +1,57 @@
+"""What the messages of several steps share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+STRICT: dict[str, str] = {"extra": "forbid"}  # as `__pydantic_config__`: an unknown field is an error, not a silent default
+PATIENCE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactRef:
+    """An immutable object: where it lies, and what it must hash to."""
+
+    uri: str
+    sha256: str
+    size: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRequest:
+    """What every step activity is told: whose step it is, and for how long an unreachable part is waited for."""
+
+    run_id: UUID
+    round: int = 0
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRunRef:
+    """A step run that an earlier activity opened; ``index`` names a partition of it where there are several."""
+
+    step_run: UUID
+    index: int = 0
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A person's command. ``actor`` is who says it; by bare Temporal CLI it is a claim, not a proof."""
+
+    actor: str = "unknown"
+    reason: str = ""
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Named figures of one evaluation or round."""
+
+    values: dict[str, float] = field(default_factory=dict)
+
+
+Json = dict[str, Any]

@@ -1,0 +1,48 @@
+"""Data preparation: plan, partitions in a sliding window, one commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from perdure.messages.common import ArtifactRef, StepRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest(StepRequest):
+    """Starts `DataPreparation` and `preparation.begin`. ``window`` is how many partitions are in flight at once."""
+
+    window: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRef:
+    """A committed dataset version. ``manifest`` lists every object of it; ``sha256`` of the manifest is its identity."""
+
+    dataset_version: UUID
+    manifest: ArtifactRef
+    train_rows: int
+    test_rows: int
+    quarantined_rows: int = 0
+    cached: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparePlan:
+    """Answer of `preparation.begin`: what is left to do, or the cached result."""
+
+    step_run: UUID
+    partitions: int
+    fits: bool = False  # the transform has a state to be fitted on the training split
+    cached: DatasetRef | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionDone:
+    """One partition is committed (now or before)."""
+
+    index: int
+    rows: int
+    quarantined: int

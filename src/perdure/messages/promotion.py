@@ -1,0 +1,98 @@
+"""Promotion: gates, votes, release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from perdure.messages.common import PATIENCE, STRICT, StepRequest
+
+
+class VoteDecision(StrEnum):
+    """What a voter says."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteRequest(StepRequest):
+    """Starts `ModelPromotion` and `promotion.open`."""
+
+    model: str
+    model_version: UUID
+    evaluation: UUID
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionPlan:
+    """Answer of `promotion.open`: whether people are asked, how many, for how long, and about which evidence."""
+
+    promotion: UUID
+    passed: bool
+    reasons: list[str] = field(default_factory=list)
+    required: int = 0
+    evidence_sha256: str = ""
+    deadline: timedelta = timedelta(days=7)
+    approvers: list[str] = field(default_factory=list)  # empty: anybody
+    requested_by: str = "unknown"
+    cli_votes_count: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """Argument of updates ``approve`` and ``reject``.
+
+    ``evidence_sha256`` may be left out at a terminal: then the vote is bound to the evidence that is up for decision.
+    """
+
+    actor: str = "unknown"
+    reason: str = ""
+    evidence_sha256: str | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordVote:
+    """`promotion.vote`: the vote counts when this row commits."""
+
+    promotion: UUID
+    decision: VoteDecision
+    actor: str
+    reason: str
+    evidence_sha256: str
+    channel: str = "temporal"
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalState:
+    """Votes that count so far."""
+
+    approvals: int
+    rejections: int
+    required: int
+    decided: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosePromotion:
+    """`promotion.close`: release (compare-and-set against the champion that was evaluated) or refusal, with the reason."""
+
+    promotion: UUID
+    release: bool
+    reason: str
+    actor: str = "perdure"
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionResult:
+    """Whether the version serves now, and why or why not."""
+
+    promotion: UUID
+    released: bool
+    reason: str
+    release: UUID | None = None

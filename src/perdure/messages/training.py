@@ -1,0 +1,32 @@
+"""Distributed training: one job, watched; its result is a model version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from perdure.messages.common import ArtifactRef, StepRequest
+from perdure.messages.preparation import DatasetRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(StepRequest):
+    """Starts `DistributedTraining` and `training.run`."""
+
+    dataset: DatasetRef
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """Either a trained model version, or ``paused``: stopped at a committed checkpoint, to be gone on from."""
+
+    step_run: UUID
+    paused: bool = False
+    model_version: UUID | None = None
+    version: int | None = None
+    predictor: ArtifactRef | None = None
+    rounds: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    cached: bool = False
+    reason: str = ""

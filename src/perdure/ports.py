@@ -1,0 +1,328 @@
+"""What activities need from the outside, as protocols with plain values; adapters and the repository implement them.
+
+Every method is idempotent under its key: a repeated or late call changes nothing and returns what was committed first. Methods raise
+`StoreUnavailable`, `ObjectsUnavailable` or `ClusterUnavailable` where their server does not answer, never a library's own error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from perdure.messages.common import ArtifactRef, Json
+from perdure.messages.jobs import Checkpoint, ControlCommand, JobRequest, JobState, Latest, Submission
+from perdure.messages.pipeline import RunState, StepKind
+from perdure.messages.promotion import ApprovalState, VoteDecision
+
+# --- rows --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineVersion:
+    """A specification under its content hash, with the package of the owner's code."""
+
+    id: UUID
+    name: str
+    number: int
+    sha256: str
+    spec: Json
+    code: ArtifactRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run's row. ``spec`` is the version's specification with the request's parameters applied."""
+
+    id: UUID
+    workflow_id: str
+    pipeline: PipelineVersion
+    spec: Json
+    state: RunState
+    cache: bool = True
+    recompute_from: StepKind | None = None
+    requested_by: str = "unknown"
+    paused: bool = False
+    error: Json | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRun:
+    """One step of one run. ``result`` is the step's result message as JSON once it succeeded."""
+
+    id: UUID
+    run_id: UUID
+    round: int
+    step: StepKind
+    state: str  # running | succeeded | failed | cancelled | lost
+    key: str | None = None
+    reason: str = ""
+    result: Json | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Answer to `Steps.claim`. Exactly one of: ``mine`` (compute it), ``hit`` (use it), ``busy`` (that step run computes it now)."""
+
+    mine: bool = False
+    hit: StepRun | None = None
+    busy: UUID | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionRow:
+    """One start of a step's job. ``round`` is the last committed checkpoint when it ended."""
+
+    step_run: UUID
+    name: str
+    number: int
+    job_id: str
+    state: str = "open"  # open | succeeded | failed | lost | stopped
+    exit_code: int | None = None
+    round: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetVersion:
+    """A committed dataset version."""
+
+    id: UUID
+    dataset: str
+    number: int
+    manifest: ArtifactRef
+    train_rows: int
+    test_rows: int
+    quarantined_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A trained version of a model."""
+
+    id: UUID
+    model: str
+    number: int
+    predictor: ArtifactRef
+    dataset_version: UUID
+    run_id: UUID
+    rounds: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One gate's outcome on one group of rows."""
+
+    gate: Json
+    passed: bool
+    reason: str
+    value: float | None = None
+    champion_value: float | None = None
+    slice: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A committed evaluation; ``evidence_sha256`` covers model, data, figures and verdicts."""
+
+    id: UUID
+    model_version: UUID
+    champion_version: UUID | None
+    passed: bool
+    verdicts: list[Verdict]
+    metrics: dict[str, float]
+    evidence_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """A promotion's row, with what its evaluation and its pipeline's policy say."""
+
+    id: UUID
+    model: str
+    model_version: UUID
+    evaluation: Evaluation
+    requested_by: str
+    state: str  # open | released | refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """The interval in which a model version serves; ``until`` is None while it does."""
+
+    id: UUID
+    model: str
+    model_version: UUID
+    number: int
+    since: datetime
+    until: datetime | None
+    actor: str
+
+
+# --- Postgres ------------------------------------------------------------------------------------------------------------
+
+
+class Runs(Protocol):
+    """Pipelines and runs."""
+
+    def apply(self, spec: Json, spec_sha256: str, code: ArtifactRef | None, git_commit: str | None, actor: str) -> PipelineVersion:
+        """The version with this content (specification and code digest), made the newest; new numbers only for new content."""
+
+    def pipeline(self, name: str, version: str | None = None) -> PipelineVersion:
+        """The newest version of *name*, or the one whose sha256 starts with *version*. Raises NotFound naming what exists."""
+
+    def open(self, *, workflow_id: str, chain: str, pipeline: UUID, spec: Json, request: Json) -> Run:
+        """The run of this workflow chain. Raises Conflict where another chain had this workflow id."""
+
+    def run(self, run_id: UUID) -> Run:
+        """The run. Raises NotFound."""
+
+    def close(self, run_id: UUID, state: RunState, error: Json | None) -> None:
+        """Move a live run, and its running steps, to their end; ending it again the same way is a no-op."""
+
+    def command(self, run_id: UUID, command: str, command_id: str, actor: str, reason: str) -> Run:
+        """Record *command* (``pause``, ``resume``, ``cancel``) once in the run's row and the audit."""
+
+
+class Steps(Protocol):
+    """Step runs, their cache, their submissions, their progress."""
+
+    def begin(self, run_id: UUID, round: int, step: StepKind) -> StepRun:
+        """The step run with id ``keys.identity(run_id, round, step)``; opened, or reopened if it had failed (a reset)."""
+
+    def step(self, step_run: UUID) -> StepRun:
+        """The step run. Raises NotFound."""
+
+    def claim(self, step_run: UUID, key: str, *, use_cache: bool) -> Claim:
+        """Set the step's key and decide who computes it: one live step run per key; others wait for it or use its result."""
+
+    def finish(self, step_run: UUID, result: Json, reason: str = "") -> StepRun:
+        """Record the result once; a different second result raises Conflict."""
+
+    def fail(self, step_run: UUID, error: Json, state: str = "failed") -> None:
+        """Record the end of a step that did not succeed; no-op if it has ended."""
+
+    def report(self, step_run: UUID, detail: Json, waiting_for: str | None = None) -> Run:
+        """Record progress for people, and read in the same statement what people want of the run (``paused``, ``state``)."""
+
+    def submission(self, step_run: UUID, name: str) -> SubmissionRow | None:
+        """The newest submission of this job, or None."""
+
+    def submissions(self, step_run: UUID, name: str) -> list[SubmissionRow]:
+        """All submissions of this job, oldest first."""
+
+    def next_submission(self, step_run: UUID, name: str, number: int) -> SubmissionRow:
+        """Insert submission *number*, or return the one that another attempt inserted. Ids derive from step run, name and number."""
+
+    def end_submission(
+        self, step_run: UUID, name: str, number: int, state: str, exit_code: int | None, message: str, round: int | None
+    ) -> None:
+        """Record how an open submission ended; no-op if it has ended."""
+
+
+class Datasets(Protocol):
+    """Partitions and dataset versions."""
+
+    def record_partition(self, step_run: UUID, phase: str, index: int, result: Json) -> Json:
+        """Commit one partition of one phase; returns what was committed first."""
+
+    def partitions(self, step_run: UUID, phase: str) -> list[Json]:
+        """What was committed for *phase*, by index."""
+
+    def commit(self, step_run: UUID, dataset: str, result: Json, reason: str) -> DatasetVersion:
+        """Dataset version, profile, validation results, artifacts and lineage from the commit job's result, and the step's end, in one transaction."""
+
+    def version(self, dataset_version: UUID) -> DatasetVersion:
+        """The dataset version. Raises NotFound."""
+
+
+class Models(Protocol):
+    """Checkpoints, metrics, model versions, evaluations."""
+
+    def record_checkpoint(self, step_run: UUID, epoch: int, checkpoint: Checkpoint) -> None:
+        """Copy a committed checkpoint into a row."""
+
+    def record_metrics(self, step_run: UUID, rounds: list[tuple[int, dict[str, float]]]) -> None:
+        """Copy metrics by round into rows; a repeated round is a no-op."""
+
+    def commit(self, step_run: UUID, model: str, dataset_version: UUID, result: Json, reason: str) -> ModelVersion:
+        """Model version (the next number of *model*, once per step run), artifacts, lineage and the step's end, in one transaction."""
+
+    def version(self, model_version: UUID) -> ModelVersion:
+        """The model version. Raises NotFound."""
+
+    def find(self, model: str, number: int | None = None) -> ModelVersion:
+        """A version by number; None means the released one. Raises NotFound naming what exists."""
+
+    def champion(self, model: str) -> ModelVersion | None:
+        """The version with the open release."""
+
+    def commit_evaluation(
+        self,
+        step_run: UUID,
+        *,
+        model_version: UUID,
+        dataset_version: UUID,
+        champion: UUID | None,
+        verdicts: list[Verdict],
+        evidence_sha256: str,
+        result: Json,
+        reason: str,
+    ) -> Evaluation:
+        """Evaluation, metrics, slices and gate verdicts, and the step's end, in one transaction."""
+
+
+class Promotions(Protocol):
+    """Promotions, votes and releases."""
+
+    def open(self, step_run: UUID, model_version: UUID, evaluation: UUID, *, required: int, deadline_seconds: float) -> Promotion:
+        """The promotion of this step run, with its approval where people are asked."""
+
+    def vote(self, promotion: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
+        """Record the vote (unique per approval and actor). Raises EvidenceChanged; VoteRefused on a different second vote."""
+
+    def close(self, promotion: UUID, *, release: bool, reason: str, actor: str) -> Release | None:
+        """Refuse, or release by compare-and-set: the open release must be of the champion that was evaluated (or none), else Conflict."""
+
+
+# --- objects and compute ---------------------------------------------------------------------------------------------------
+
+
+class JobFiles(Protocol):
+    """The activity's side of a job's directory on S3 (`perdure.messages.jobs`)."""
+
+    def put_request(self, request: JobRequest) -> ArtifactRef:
+        """Write the request under its digest."""
+
+    def latest(self, job: str) -> Latest:
+        """The job's state; empty before its first writer."""
+
+    def status(self, job: str, epoch: int) -> Json:
+        """Progress of this epoch, for people; empty if there is none. Holds ``round``, ``metrics``, ``time``, ``history`` (rounds since the last checkpoint)."""
+
+    def control(self, job: str, command: ControlCommand) -> None:
+        """Ask the job to go on, pause or stop at its next checkpoint."""
+
+    def exists(self, artifact: ArtifactRef) -> bool:
+        """Whether the object is there and agrees: full hash below 1 GiB, size above."""
+
+    def get_json(self, artifact: ArtifactRef) -> Any:
+        """The object's JSON, verified. Raises CorruptArtifact."""
+
+
+class Compute(Protocol):
+    """Where jobs run. A submission id names one start for ever; the job itself is safe against being started twice by its epoch."""
+
+    def submit(self, submission: Submission) -> None:
+        """Start; a known id is a no-op. Raises ClusterUnavailable, ResourcesUnavailable."""
+
+    def state(self, submission_id: str) -> JobState:
+        """One look. Raises ClusterUnavailable."""
+
+    def stop(self, submission_id: str) -> None:
+        """End it and see it gone, with every process that it started; unknown ids are a no-op. Raises ClusterUnavailable."""
+
+    def logs(self, submission_id: str) -> str:
+        """The last lines of its output, bounded; empty if none are kept."""
