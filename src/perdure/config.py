@@ -113,6 +113,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over the data folder's file."""
         return init_settings, env_settings, _HomeFile(settings_cls)
 
 
@@ -120,6 +121,7 @@ class _HomeFile(PydanticBaseSettingsSource):
     """``settings.json`` in the data folder: weaker than the environment."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Unused: the file is read whole."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:

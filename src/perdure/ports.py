@@ -232,7 +232,10 @@ class Datasets(Protocol):
         """What was committed for *phase*, by index."""
 
     def commit(self, step_run: UUID, dataset: str, result: Json, reason: str) -> DatasetVersion:
-        """Dataset version, profile, validation results, artifacts and lineage from the commit job's result, and the step's end, in one transaction."""
+        """Dataset version, profile, validation results, artifacts and lineage from the commit job's result, and the step's end.
+
+        One transaction.
+        """
 
     def version(self, dataset_version: UUID) -> DatasetVersion:
         """The dataset version. Raises NotFound."""
@@ -300,7 +303,10 @@ class JobFiles(Protocol):
         """The job's state; empty before its first writer."""
 
     def status(self, job: str, epoch: int) -> Json:
-        """Progress of this epoch, for people; empty if there is none. Holds ``round``, ``metrics``, ``time``, ``history`` (rounds since the last checkpoint)."""
+        """Progress of this epoch, for people; empty if there is none.
+
+        Holds ``round``, ``metrics``, ``time`` and ``history``: ``[[round, metrics], ...]`` since the last checkpoint.
+        """
 
     def control(self, job: str, command: ControlCommand) -> None:
         """Ask the job to go on, pause or stop at its next checkpoint."""

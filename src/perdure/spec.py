@@ -163,7 +163,10 @@ class Slice(Part):
 
 
 class Gate(Part):
-    """A condition on a metric: a value, or a change against the champion re-scored on the same rows; on all rows or on every slice of a column."""
+    """A condition on a metric, on all rows or on every slice of a column.
+
+    Either a bound on its value, or a bound on its change against the champion re-scored on the same rows.
+    """
 
     metric: str
     min: float | None = None
@@ -254,7 +257,10 @@ class Pipeline(Part):
 
 
 def load(raw: Any, path: str = "") -> Pipeline:
-    """The pipeline that *raw* (parsed YAML or JSON) describes. Raises InvalidInput with every mistake at once; *path* prefixes their paths."""
+    """The pipeline that *raw* (parsed YAML or JSON) describes; *path* prefixes the paths of mistakes.
+
+    Raises InvalidInput with every mistake at once.
+    """
     try:
         return Pipeline.model_validate(raw)
     except ValidationError as err:

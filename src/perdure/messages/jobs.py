@@ -111,6 +111,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_active(self) -> bool:
+        """Whether it may still write."""
         return self in (JobStatus.PENDING, JobStatus.RUNNING)
 
 

@@ -23,6 +23,7 @@ class RunState(StrEnum):
 
     @property
     def is_live(self) -> bool:
+        """Whether the run may still change."""
         return self in (RunState.RUNNING, RunState.PAUSED)
 
 
@@ -39,8 +40,8 @@ class StepKind(StrEnum):
 class RunRequest:
     """Starts a `TrainingPipeline`.
 
-    ``pipeline`` names an applied pipeline, ``version`` one of its versions (a content hash or its prefix; default: the newest). Or ``spec`` holds a whole
-    specification inline. ``params`` overrides ``train.params``. ``cache=False`` recomputes everything, ``recompute_from`` this
+    ``pipeline`` names an applied pipeline, ``version`` one of its versions (a content hash or its prefix; default: the newest).
+    Or ``spec`` holds a whole specification inline. ``params`` overrides ``train.params``. ``cache=False`` recomputes everything, ``recompute_from`` this
     step and what follows it. ``pause_limit`` is how long a paused run is kept before it fails.
     """
 
