@@ -1,0 +1,1 @@
+"""The only imports of outside libraries: one port of `perdure.ports` each."""

@@ -1,0 +1,1 @@
+"""All data code and every call of the owner's code: runs in processes of its own, knows neither Temporal nor Postgres."""

@@ -1,0 +1,1 @@
+"""Built-in trainers: each one is a function on the contract of `perdure.jobs.trainer`."""
