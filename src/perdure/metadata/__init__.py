@@ -1,0 +1,1 @@
+"""Everything about rows: tables, migrations, and the repository that holds every SQL statement."""
