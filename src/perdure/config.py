@@ -85,7 +85,7 @@ class WorkerSettings(_Group):
 
 
 class Settings(BaseSettings):
-    """Everything that a process of Perdure is told from outside."""
+    """Everything that a process of Perdure is told from outside. ``Settings(home=folder)`` reads that folder's file."""
 
     model_config = SettingsConfigDict(env_prefix="PERDURE_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
@@ -114,19 +114,23 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over the data folder's file."""
-        return init_settings, env_settings, _HomeFile(settings_cls)
+        named = init_settings().get("home")
+        return init_settings, env_settings, _HomeFile(settings_cls, Path(named).absolute() if named else find_home())
 
 
 class _HomeFile(PydanticBaseSettingsSource):
     """``settings.json`` in the data folder: weaker than the environment."""
+
+    def __init__(self, settings_cls: type[BaseSettings], home: Path) -> None:
+        super().__init__(settings_cls)
+        self._path = home / "settings.json"
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         """Unused: the file is read whole."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        path = find_home() / "settings.json"
-        return {**json.loads(path.read_text()), "home": str(path.parent)} if path.exists() else {}
+        return {**json.loads(self._path.read_text()), "home": str(self._path.parent)} if self._path.exists() else {}
 
 
 def find_home() -> Path:
