@@ -9,6 +9,7 @@ from uuid import UUID
 
 STRICT: dict[str, str] = {"extra": "forbid"}  # as `__pydantic_config__`: an unknown field is an error, not a silent default
 PATIENCE = timedelta(minutes=10)
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,15 @@ class ArtifactRef:
     uri: str
     sha256: str
     size: int = 0
+
+    def as_json(self) -> Json:
+        """The reference as plain data, as jobs read it."""
+        return {"uri": self.uri, "sha256": self.sha256, "size": self.size}
+
+    @classmethod
+    def from_json(cls, data: Json) -> ArtifactRef:
+        """The reference that `as_json` (or a file entry with more fields) describes."""
+        return cls(uri=data["uri"], sha256=data["sha256"], size=data.get("size", 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,5 +63,3 @@ class Metrics:
 
     values: dict[str, float] = field(default_factory=dict)
 
-
-Json = dict[str, Any]

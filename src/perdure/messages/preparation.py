@@ -8,11 +8,6 @@ from uuid import UUID
 from perdure.messages.common import ArtifactRef, StepRequest
 
 
-@dataclass(frozen=True, kw_only=True)
-class PrepareRequest(StepRequest):
-    """Starts `DataPreparation` and `preparation.begin`. ``window`` is how many partitions are in flight at once."""
-
-    window: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +32,23 @@ class PreparePlan:
     fits: bool = False  # the transform has a state to be fitted on the training split
     cached: DatasetRef | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareCursor:
+    """Where a preparation with very many partitions goes on after continue-as-new."""
+
+    plan: PreparePlan
+    phase: str
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest(StepRequest):
+    """Starts `DataPreparation` and `preparation.begin`. ``window`` is how many partitions are in flight at once."""
+
+    window: int = 4
+    cursor: PrepareCursor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,11 +28,15 @@ class PromoteRequest(StepRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionPlan:
-    """Answer of `promotion.open`: whether people are asked, how many, for how long, and about which evidence."""
+    """Answer of `promotion.open`: whether people are asked, how many, for how long, and about which evidence.
+
+    ``promotion`` is the promote step's id. ``cli_votes_count`` is false for a quorum: a name at a bare terminal is a claim.
+    """
 
     promotion: UUID
     passed: bool
     reasons: list[str] = field(default_factory=list)
+    serves_already: bool = False
     required: int = 0
     evidence_sha256: str = ""
     deadline: timedelta = timedelta(days=7)
@@ -68,13 +72,22 @@ class RecordVote:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromotionRef:
+    """`promotion.approval`: reads the votes."""
+
+    promotion: UUID
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApprovalState:
     """Votes that count so far."""
 
     approvals: int
     rejections: int
     required: int
-    decided: bool = False
+    approved_by: list[str] = field(default_factory=list)
+    rejected_by: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,72 @@
+"""Who computes a step: its key, the cache, and one computation per key at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perdure.activities.guard import pulse, stop_if_asked
+from perdure.errors import CorruptArtifact
+from perdure.keys import digest, step_key
+from perdure.messages.common import ArtifactRef, Json
+from perdure.messages.pipeline import StepKind
+from perdure.ports import Claim, JobFiles, Run, StepRun, Steps
+
+ORDER = list(StepKind)
+BUSY_POLL = 1.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Versions of what computes: part of every key, as another library may give other numbers."""
+
+    versions: Mapping[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """The digest that enters the keys."""
+        return digest(dict(self.versions))
+
+
+class Claims:
+    """Decides between cache and computation for every step in the same way."""
+
+    def __init__(self, steps: Steps, files: JobFiles, environment: Environment) -> None:
+        self._steps, self._files, self._environment = steps, files, environment
+
+    def claim(self, run: Run, step: StepRun, *, params: Any, inputs: list[str], artifacts: str) -> Claim:
+        """The claim on *step*; waits while another run computes the same key.
+
+        ``artifacts`` names the field of a cached result that must still be there and agree (an `ArtifactRef`); otherwise it is recomputed.
+        """
+        code = run.pipeline.code.sha256 if run.pipeline.code else None
+        components = {"code": code, "params": digest(params), "inputs": inputs, "environment": self._environment.sha256}
+        key = step_key(step.step, code, params, inputs, self._environment.sha256)
+        use_cache = run.cache and (run.recompute_from is None or ORDER.index(step.step) < ORDER.index(run.recompute_from))
+        while True:
+            claim = self._steps.claim(step.id, key, use_cache=use_cache, components=components)
+            if claim.hit is not None and not self._intact(claim.hit, artifacts):
+                use_cache = False
+                continue
+            if claim.busy is None:
+                return claim
+            stop_if_asked()
+            pulse().ok(waiting_for=f"step run {claim.busy}, which computes the same")
+            time.sleep(BUSY_POLL)
+
+    def _intact(self, step: StepRun, artifacts: str) -> bool:
+        if not artifacts:
+            return True
+        try:
+            return self._files.exists(_artifact(step.result or {}, artifacts))
+        except (CorruptArtifact, KeyError):
+            return False
+
+
+def _artifact(result: Json, path: str) -> ArtifactRef:
+    value: Any = result
+    for part in path.split("."):
+        value = value[part]
+    return ArtifactRef.from_json(value)

@@ -1,0 +1,218 @@
+"""Runs one job to its end: find, attach, submit, watch, resubmit. Every attempt of every activity may do so at once.
+
+What decides is on S3 (``latest``: result, error, paused), never what the compute engine or an earlier attempt believes. Which attempt
+submits is settled by inserting the submission's row; the others attach to the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from temporalio import activity
+
+from perdure.activities.guard import pulse, stop_if_asked
+from perdure.errors import JobCrashed, Transient, from_dict
+from perdure.messages.common import Json
+from perdure.messages.jobs import EXIT_FENCED, ControlCommand, Engine, JobRequest, JobState, JobStatus, Latest, Submission
+from perdure.ports import Compute, JobFiles, Run, Steps, SubmissionRow
+
+CRASHES = 3  # submissions in a row that died at the same round: the job's own fault, not a machine's
+LOOK = 1.0  # seconds between looks at S3 and reports to Postgres while a job runs
+POLL = {Engine.LOCAL: 0.03, Engine.RAY: 0.5}  # seconds between looks at the engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEnd:
+    """How a job ended: with a result, or paused at a checkpoint."""
+
+    result: Json | None
+    latest: Latest
+    submissions: int
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """A job as a step wants it run. ``on_look`` copies checkpoints and progress into rows; ``obeys_pause`` only jobs with checkpoints."""
+
+    step_run: UUID
+    name: str
+    request: JobRequest
+    engine: Engine
+    stall: timedelta = timedelta(minutes=15)
+    obeys_pause: bool = False
+    on_look: Callable[[Latest, Json], None] | None = None
+    detail: Json = field(default_factory=dict)
+
+
+class JobRunner:
+    """The one loop that watches jobs."""
+
+    def __init__(self, steps: Steps, files: JobFiles, engines: Mapping[Engine, Compute]) -> None:
+        self._steps, self._files, self._engines = steps, files, engines
+
+    def run(self, job: Watched) -> JobEnd:
+        """The job's end. Raises the job's own typed error, `JobCrashed` after three deaths without progress, or `Transient`."""
+        return _Watch(job, self._steps, self._files, self._engines[job.engine]).run()
+
+
+class _Watch:
+    def __init__(self, job: Watched, steps: Steps, files: JobFiles, compute: Compute) -> None:
+        self.job, self.steps, self.files, self.compute = job, steps, files, compute
+        self.name = job.request.job
+        self.looked = 0.0
+        self.moved = time.monotonic()
+        self.seen: tuple[int, Json] = (-1, {})
+        self.told = ControlCommand.RUN
+        self.running: set[str] = set()
+
+    def run(self) -> JobEnd:
+        try:
+            return self._run()
+        except Transient as err:
+            self._say_waiting(err)
+            raise
+        except asyncio.CancelledError:
+            if (details := activity.cancellation_details()) and details.cancel_requested:
+                self._stop()  # else the attempt is given up, not the job: it belongs to the next attempt
+            raise
+
+    def _run(self) -> JobEnd:
+        current = self.steps.submission(self.job.step_run, self.job.name)
+        latest = self.files.latest(self.name)
+        if latest.result is not None:
+            return self._end(current, latest)
+        if current is None or current.state != "open":  # never started, paused, or the step was reopened after an error
+            current = self._submit((current.number if current else 0) + 1)
+        while True:
+            stop_if_asked()
+            state = self.compute.state(current.job_id)
+            if state.status is JobStatus.UNKNOWN and current.job_id not in self.running and not _has_run(latest, current):
+                self._start(current)  # the row's inserter died, or is just about to submit: the same id, so at most one starts
+            elif not state.status.is_active:
+                latest = self.files.latest(self.name)
+                if (end := self._ended(current, latest)) is not None:
+                    return end
+                current = self._next(current, latest, state)
+            elif time.monotonic() - self.looked >= LOOK:
+                latest = self._look(current, state)
+                if latest.result is not None:
+                    return self._end(current, latest)
+            if state.status is JobStatus.RUNNING:
+                self.running.add(current.job_id)
+            time.sleep(POLL[self.job.engine])
+
+    def _look(self, current: SubmissionRow, state: JobState) -> Latest:
+        """Copy progress into rows, pass on what people want, notice a job that stands still."""
+        latest = self.files.latest(self.name)
+        status = self.files.status(self.name, latest.epoch) if latest.epoch else {}
+        self._observe(latest, status)
+        run = self._report({**status, "submission": current.number, "job": str(state.status)})
+        if self.job.obeys_pause:
+            self._control(run)
+        if (latest.epoch, status) != self.seen:
+            self.seen, self.moved = (latest.epoch, status), time.monotonic()
+        elif state.status is JobStatus.RUNNING and time.monotonic() - self.moved > self.job.stall.total_seconds():
+            activity.logger.warning("job stands still: stopping it", extra={"job": current.job_id})
+            self.compute.stop(current.job_id)  # its next state is STOPPED: a new submission follows
+            self.moved = time.monotonic()
+        self.looked = time.monotonic()
+        return latest
+
+    def _observe(self, latest: Latest, status: Json) -> None:
+        if self.job.on_look is not None:
+            self.job.on_look(latest, status)
+
+    def _report(self, detail: Json) -> Run:
+        detail = {key: value for key, value in detail.items() if key != "history"}
+        run = self.steps.report(self.job.step_run, {**self.job.detail, **detail})
+        pulse().ok(**self.job.detail, round=detail.get("round"))
+        return run
+
+    def _control(self, run: Run) -> None:
+        wanted = ControlCommand.PAUSE if run.paused else ControlCommand.RUN
+        if wanted is not self.told:
+            self.files.control(self.name, wanted)
+            self.told = wanted
+
+    def _ended(self, current: SubmissionRow, latest: Latest) -> JobEnd | None:
+        """The job's end if the submission left one in ``latest``."""
+        if latest.result is not None:
+            return self._end(current, latest)
+        if not _has_run(latest, current):
+            return None  # what an earlier submission left (a pause, an error before a reset) is over
+        if latest.error is not None:
+            self._close(current, "failed", None, str(latest.error.get("message", "")), latest)
+            raise from_dict(latest.error)
+        if latest.paused is not None:
+            self._observe(latest, {})
+            self._close(current, "stopped", None, "paused", latest)
+            return JobEnd(result=None, latest=latest, submissions=current.number)
+        return None
+
+    def _end(self, current: SubmissionRow | None, latest: Latest) -> JobEnd:
+        status = self.files.status(self.name, latest.epoch) if self.job.on_look else {}
+        self._observe(latest, status)
+        if current is not None:
+            self._close(current, "succeeded", 0, "", latest)
+        return JobEnd(result=latest.result, latest=latest, submissions=current.number if current else 0)
+
+    def _next(self, current: SubmissionRow, latest: Latest, state: JobState) -> SubmissionRow:
+        """Another submission after one that died; or JobCrashed."""
+        crashed = state.status is JobStatus.FAILED and state.exit_code != EXIT_FENCED
+        self._close(current, "failed" if crashed else "lost", state.exit_code, state.message, latest)
+        round = latest.checkpoint.round if latest.checkpoint else None
+        rows = self.steps.submissions(self.job.step_run, self.job.name)[-CRASHES:]
+        if len(rows) == CRASHES and all(row.state == "failed" and row.round == round for row in rows):
+            tail = self.compute.logs(current.job_id)[-1500:]
+            raise JobCrashed(
+                f"the job died {CRASHES} times without progress (exit code {state.exit_code})\n{tail}".rstrip(),
+                field=str(self.job.request.kind),
+                remedy="look for os._exit, a native crash or too little memory in your code; `perdure logs RUN` shows its output",
+            )
+        activity.logger.warning("job died: submitting it again", extra={"job": current.job_id, "exit_code": state.exit_code})
+        return self._submit(current.number + 1)
+
+    def _submit(self, number: int) -> SubmissionRow:
+        if number > 1:  # the old one must be seen gone: two jobs of one step would wait for each other's resources
+            self.compute.stop(_job_id(self.job, number - 1))
+        row = self.steps.next_submission(self.job.step_run, self.job.name, number)
+        self._start(row)
+        return row
+
+    def _start(self, row: SubmissionRow) -> None:
+        if self.job.obeys_pause:
+            self.files.control(self.name, ControlCommand.RUN)
+        request = self.files.put_request(self.job.request)
+        code = self.job.request.code.sha256 if self.job.request.code else None
+        self.compute.submit(Submission(id=row.job_id, request=request, resources=self.job.request.resources, code=code))
+        self.moved = time.monotonic()
+
+    def _close(self, row: SubmissionRow, state: str, exit_code: int | None, message: str, latest: Latest) -> None:
+        round = latest.checkpoint.round if latest.checkpoint else None
+        self.steps.end_submission(self.job.step_run, self.job.name, row.number, state, exit_code, message, round)
+
+    def _stop(self) -> None:
+        current = self.steps.submission(self.job.step_run, self.job.name)
+        if current is not None and current.state == "open":
+            self.compute.stop(current.job_id)
+            self._close(current, "stopped", None, "cancelled", self.files.latest(self.name))
+
+    def _say_waiting(self, err: Transient) -> None:
+        """Show people what is waited for; where Postgres itself is away, the heartbeat says so."""
+        try:
+            self.steps.report(self.job.step_run, self.job.detail, waiting_for=err.part)
+        except Transient:
+            activity.logger.debug("Postgres is away too")
+
+
+def _has_run(latest: Latest, submission: SubmissionRow) -> bool:
+    return latest.owner is not None and latest.owner.startswith(submission.job_id + "/")
+
+
+def _job_id(job: Watched, number: int) -> str:
+    return f"perdure-{job.step_run}-{job.name}-{number}"

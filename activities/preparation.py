@@ -1,0 +1,152 @@
+"""Data preparation: jobs read, check, split and transform; these activities commit each partition and the dataset version once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from temporalio import activity
+
+from perdure.activities.claims import Claims
+from perdure.activities.jobs import JobRunner, Watched
+from perdure.messages.common import ArtifactRef, Json, StepRunRef
+from perdure.messages.jobs import Engine, JobKind, JobRequest
+from perdure.messages.pipeline import StepKind
+from perdure.messages.preparation import DatasetRef, PartitionDone, PreparePlan, PrepareRequest
+from perdure.ports import Datasets, DatasetVersion, Run, Runs, StepRun, Steps
+
+STALL = timedelta(hours=1)  # a preparation job reports no progress of its own while the owner's function runs
+
+
+class PreparationActivities:
+    """Plan, partitions, fit, features, commit."""
+
+    def __init__(self, runs: Runs, steps: Steps, datasets: Datasets, claims: Claims, jobs: JobRunner, storage: str) -> None:
+        self._runs, self._steps, self._datasets, self._claims, self._jobs, self._storage = runs, steps, datasets, claims, jobs, storage
+
+    @activity.defn(name="preparation.begin", no_thread_cancel_exception=True)
+    def begin(self, request: PrepareRequest) -> PreparePlan:
+        """Look at the source, then decide between the cache and work. Raises the plan job's typed errors."""
+        run = self._runs.run(request.run_id)
+        step = self._steps.begin(request.run_id, request.round, StepKind.PREPARE)
+        plan = self._done(step.id, "plan") or self._run(run, step, "plan", JobKind.PLAN, {})
+        data = run.spec["data"]
+        claim = self._claims.claim(
+            run, step, params={**data, "source": {**data["source"], "uri": ""}}, inputs=[plan["source"]["digest"]], artifacts="manifest"
+        )
+        cached = None
+        if claim.hit is not None:
+            cached = _reused(claim.hit.result or {}, claim.reason)
+            self._steps.finish(step.id, claim.hit.result or {}, claim.reason)
+        return PreparePlan(
+            step_run=step.id, partitions=len(plan["partitions"]), fits=bool(plan["fits"]), cached=cached, reason=claim.reason
+        )
+
+    @activity.defn(name="preparation.partition", no_thread_cancel_exception=True)
+    def partition(self, request: StepRunRef) -> PartitionDone:
+        """Read, check and split one partition, once."""
+        done = self._phase(request, "partition", JobKind.PARTITION, lambda: {"plan": self._plan(request.step_run)})
+        return PartitionDone(index=request.index, rows=done["rows"], quarantined=done["quarantined"])
+
+    @activity.defn(name="preparation.fit", no_thread_cancel_exception=True)
+    def fit(self, request: StepRunRef) -> None:
+        """Fit the transform on the training split, once."""
+        self._phase(
+            request,
+            "fit",
+            JobKind.FIT,
+            lambda: {"plan": self._plan(request.step_run), "partitions": self._datasets.partitions(request.step_run, "partition")},
+        )
+
+    @activity.defn(name="preparation.features", no_thread_cancel_exception=True)
+    def features(self, request: StepRunRef) -> PartitionDone:
+        """Transform one partition's training rows, once."""
+        done = self._phase(request, "features", JobKind.FEATURES, lambda: self._feature_inputs(request))
+        return PartitionDone(index=request.index, rows=done["rows"], quarantined=0)
+
+    @activity.defn(name="preparation.commit", no_thread_cancel_exception=True)
+    def commit(self, request: StepRunRef) -> DatasetRef:
+        """One dataset version: a Delta commit, a manifest, and the rows that name them."""
+        step = self._steps.step(request.step_run)
+        run = self._runs.run(step.run_id)
+        plan = self._plan(step.id)
+        inputs: Json = {
+            "plan": plan,
+            "partitions": self._datasets.partitions(step.id, "partition"),
+            "features": self._datasets.partitions(step.id, "features"),
+            "state": self._state(step.id),
+        }
+        result = self._run(run, step, "commit", JobKind.COMMIT, inputs)
+        version = self._datasets.commit(step.id, run.pipeline.name, {**result, "source": plan["source"]}, step.reason)
+        return _ref(version, cached=False, reason=step.reason)
+
+    def _feature_inputs(self, request: StepRunRef) -> Json:
+        partitions = self._datasets.partitions(request.step_run, "partition")
+        spec = self._runs.run(self._steps.step(request.step_run).run_id).spec
+        return {
+            "plan": self._plan(request.step_run),
+            "partition": next(p for p in partitions if p["index"] == request.index),
+            "state": self._state(request.step_run),
+            "classes": classes(partitions, spec["data"]["target"]),
+        }
+
+    def _plan(self, step_run: UUID) -> Json:
+        return self._datasets.partitions(step_run, "plan")[0]
+
+    def _state(self, step_run: UUID) -> Json | None:
+        fitted = self._done(step_run, "fit")
+        return fitted["state"] if fitted else None
+
+    def _done(self, step_run: UUID, phase: str, index: int = 0) -> Json | None:
+        return next((done for done in self._datasets.partitions(step_run, phase) if done.get("index", 0) == index), None)
+
+    def _phase(self, request: StepRunRef, phase: str, kind: JobKind, inputs: Any) -> Json:
+        if (done := self._done(request.step_run, phase, request.index)) is not None:
+            return done
+        step = self._steps.step(request.step_run)
+        return self._run(self._runs.run(step.run_id), step, phase, kind, inputs(), request.index)
+
+    def _run(self, run: Run, step: StepRun, phase: str, kind: JobKind, inputs: Json, index: int = 0) -> Json:
+        name = f"{phase}-{index}"
+        request = JobRequest(
+            job=f"{step.id}-{name}", kind=kind, storage=self._storage, spec=run.spec, inputs=inputs, code=run.pipeline.code, index=index
+        )
+        end = self._jobs.run(
+            Watched(step_run=step.id, name=name, request=request, engine=Engine.LOCAL, stall=STALL, detail={"phase": phase})
+        )
+        assert end.result is not None, "only training pauses"
+        return self._datasets.record_partition(step.id, phase, index, end.result)
+
+
+def classes(partitions: list[Json], target: Json) -> list[str]:
+    """Class names over all partitions, sorted, the positive one last; none for regression."""
+    if target["task"] != "classification":
+        return []
+    names = sorted({name for partition in partitions for name in partition["classes"]})
+    positive = target.get("positive")
+    return [name for name in names if name != positive] + [positive] if positive in names else names
+
+
+def _ref(version: DatasetVersion, *, cached: bool, reason: str) -> DatasetRef:
+    return DatasetRef(
+        dataset_version=version.id,
+        manifest=version.manifest,
+        train_rows=version.train_rows,
+        test_rows=version.test_rows,
+        quarantined_rows=version.quarantined_rows,
+        cached=cached,
+        reason=reason,
+    )
+
+
+def _reused(result: Json, reason: str) -> DatasetRef:
+    return DatasetRef(
+        dataset_version=UUID(result["dataset_version"]),
+        manifest=ArtifactRef.from_json(result["manifest"]),
+        train_rows=result["rows"]["train"],
+        test_rows=result["rows"]["test"],
+        quarantined_rows=result["rows"]["quarantined"],
+        cached=True,
+        reason=reason,
+    )

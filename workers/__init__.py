@@ -1,0 +1,1 @@
+"""Workers: one table says what runs where, one stack owns lifetimes."""

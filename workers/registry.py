@@ -1,0 +1,72 @@
+"""Which queue runs which workflows and activities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from perdure.activities.evaluation import EvaluationActivities
+from perdure.activities.preparation import PreparationActivities
+from perdure.activities.promotion import PromotionActivities
+from perdure.activities.runs import RunActivities
+from perdure.activities.training import TrainingActivities
+from perdure.workflows.evaluation import ModelEvaluation
+from perdure.workflows.pipeline import TrainingPipeline
+from perdure.workflows.policies import DATA, MAIN, TRAIN
+from perdure.workflows.preparation import DataPreparation
+from perdure.workflows.promotion import ModelPromotion
+from perdure.workflows.training import DistributedTraining
+
+WORKFLOWS: list[type] = [TrainingPipeline, DataPreparation, DistributedTraining, ModelEvaluation, ModelPromotion]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activities:
+    """One object per step, made with its ports."""
+
+    runs: RunActivities
+    preparation: PreparationActivities
+    training: TrainingActivities
+    evaluation: EvaluationActivities
+    promotion: PromotionActivities
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """What one worker polls and runs."""
+
+    queue: str
+    workflows: list[type] = field(default_factory=list)
+    activities: list[Callable[..., Any]] = field(default_factory=list)
+
+
+def fleet(act: Activities) -> list[WorkerSpec]:
+    """The table."""
+    return [
+        WorkerSpec(
+            queue=MAIN,
+            workflows=WORKFLOWS,
+            activities=[
+                act.runs.open,
+                act.runs.command,
+                act.runs.close,
+                act.promotion.open,
+                act.promotion.vote,
+                act.promotion.approval,
+                act.promotion.close,
+            ],
+        ),
+        WorkerSpec(
+            queue=DATA,
+            activities=[
+                act.preparation.begin,
+                act.preparation.partition,
+                act.preparation.fit,
+                act.preparation.features,
+                act.preparation.commit,
+                act.evaluation.run,
+            ],
+        ),
+        WorkerSpec(queue=TRAIN, activities=[act.training.run]),
+    ]

@@ -1,0 +1,1 @@
+"""Workflows: deterministic, they read results and decide. Data never passes through them; references do."""

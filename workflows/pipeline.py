@@ -1,0 +1,270 @@
+"""`TrainingPipeline`: one run, from raw rows to a released model."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import FailureError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from perdure.activities.promotion import PromotionActivities
+    from perdure.activities.runs import RunActivities
+    from perdure.errors import Conflict, PatienceExhausted
+    from perdure.keys import identity
+    from perdure.messages.common import Command
+    from perdure.messages.evaluation import EvaluateRequest, EvaluateResult
+    from perdure.messages.pipeline import CloseRun, OpenRun, RunCommand, RunPlan, RunProgress, RunRequest, RunResult, RunState, StepKind
+    from perdure.messages.preparation import DatasetRef, PrepareRequest
+    from perdure.messages.promotion import ApprovalState, PromoteRequest, PromotionResult, RecordVote, Vote, VoteDecision
+    from perdure.messages.training import TrainRequest, TrainResult
+    from perdure.workflows.evaluation import ModelEvaluation
+    from perdure.workflows.failures import describe, readable
+    from perdure.workflows.policies import CHILD, ROWS
+    from perdure.workflows.preparation import DataPreparation
+    from perdure.workflows.promotion import ModelPromotion
+    from perdure.workflows.training import DistributedTraining
+
+PIPELINE = SearchAttributeKey.for_keyword("PerdurePipeline")
+MODEL = SearchAttributeKey.for_keyword("PerdureModel")
+STAGE = SearchAttributeKey.for_keyword("PerdureStage")
+
+
+@workflow.defn(name="TrainingPipeline")
+class TrainingPipeline:
+    """One run: prepare, train, evaluate, promote."""
+
+    @workflow.init
+    def __init__(self, request: RunRequest) -> None:
+        self._request = request
+        self._plan: RunPlan | None = None
+        self._stage = "opening"
+        self._paused = False
+        self._cancelled = False
+        self._work: asyncio.Task[RunResult] | None = None
+        self._training: workflow.ChildWorkflowHandle[DistributedTraining, TrainResult] | None = None
+        self._promoting: workflow.ChildWorkflowHandle[ModelPromotion, PromotionResult] | None = None
+        self._dataset: DatasetRef | None = None
+        self._trained: TrainResult | None = None
+
+    @workflow.run
+    async def run(self, request: RunRequest) -> RunResult:
+        """The run's outcome. A model that fails its gates is a succeeded run without a release."""
+        try:
+            plan = self._plan = await self._open(request)
+        except FailureError as err:
+            raise readable(err) from err
+        self._work = asyncio.create_task(self._steps(plan))
+        try:
+            result = await self._work
+        except (FailureError, asyncio.CancelledError) as err:
+            return await self._failed(plan, err)
+        await self._close(plan, RunState.SUCCEEDED)
+        return result
+
+    async def _open(self, request: RunRequest) -> RunPlan:
+        info = workflow.info()
+        plan = await workflow.execute_activity_method(
+            RunActivities.open, OpenRun(workflow_id=info.workflow_id, chain=info.first_execution_run_id, request=request), **ROWS
+        )
+        workflow.upsert_search_attributes([PIPELINE.value_set(plan.pipeline), MODEL.value_set(plan.model)])
+        return plan
+
+    async def _steps(self, plan: RunPlan) -> RunResult:
+        await self._begin(StepKind.PREPARE)
+        dataset = self._dataset = await workflow.execute_child_workflow(
+            DataPreparation.run,
+            PrepareRequest(run_id=plan.run_id, patience=plan.patience, window=plan.window),
+            id=_child(StepKind.PREPARE),
+            **CHILD,
+        )
+        await self._begin(StepKind.TRAIN)
+        trained = self._trained = await self._train(plan, dataset)
+        assert trained.model_version is not None, "a training that is not paused has a version"
+        await self._begin(StepKind.EVALUATE)
+        evaluated = await workflow.execute_child_workflow(
+            ModelEvaluation.run,
+            EvaluateRequest(
+                run_id=plan.run_id, patience=plan.patience, model_version=trained.model_version, dataset_version=dataset.dataset_version
+            ),
+            id=_child(StepKind.EVALUATE),
+            **CHILD,
+        )
+        await self._begin(StepKind.PROMOTE)
+        promoted = await self._promote(plan, trained, evaluated)
+        return RunResult(
+            run_id=plan.run_id,
+            state=RunState.SUCCEEDED,
+            model=plan.model,
+            version=trained.version,
+            predictor=trained.predictor.sha256 if trained.predictor else None,
+            released=promoted.released,
+            reason=promoted.reason,
+            metrics=evaluated.metrics,
+        )
+
+    async def _begin(self, step: StepKind) -> None:
+        """Enter *step*, but only while nobody wants the run paused."""
+        await self._while_paused()
+        self._enter(step.value)
+
+    async def _train(self, plan: RunPlan, dataset: DatasetRef) -> TrainResult:
+        self._training = await workflow.start_child_workflow(
+            DistributedTraining.run,
+            TrainRequest(run_id=plan.run_id, patience=plan.patience, dataset=dataset, model=plan.model),
+            id=_child(StepKind.TRAIN),
+            **CHILD,
+        )
+        try:
+            return await self._training
+        finally:
+            self._training = None
+
+    async def _promote(self, plan: RunPlan, trained: TrainResult, evaluated: EvaluateResult) -> PromotionResult:
+        assert trained.model_version is not None
+        self._promoting = await workflow.start_child_workflow(
+            ModelPromotion.run,
+            PromoteRequest(
+                run_id=plan.run_id,
+                patience=plan.patience,
+                model=plan.model,
+                model_version=trained.model_version,
+                evaluation=evaluated.evaluation,
+            ),
+            id=f"promote/{plan.model}/{trained.version}",
+            **CHILD,
+        )
+        try:
+            return await self._promoting
+        finally:
+            self._promoting = None
+
+    async def _while_paused(self) -> None:
+        if not self._paused:
+            return
+        self._enter("paused")
+        try:
+            await workflow.wait_condition(lambda: not self._paused, timeout=self._request.pause_limit)
+        except TimeoutError:
+            raise PatienceExhausted(
+                f"the run stayed paused for longer than {self._request.pause_limit}",
+                field="pause_limit",
+                remedy="run again: what was committed is reused",
+            ) from None
+
+    async def _failed(self, plan: RunPlan, err: BaseException) -> RunResult:
+        """Close the rows, then end as people and tools expect: cancelled, or failed with the one readable error."""
+        if is_cancelled_exception(err):
+            reason = {"type": "Cancelled", "message": "cancelled on request", "field": None, "remedy": None}
+            await self._close(plan, RunState.CANCELLED, reason)
+            if not self._cancelled:
+                raise err  # asked of Temporal itself: the execution ends as Canceled
+            return RunResult(run_id=plan.run_id, state=RunState.CANCELLED, model=plan.model, reason="cancelled on request")
+        await self._close(plan, RunState.FAILED, describe(err))
+        assert isinstance(err, FailureError)
+        raise readable(err) from err
+
+    async def _close(self, plan: RunPlan, state: RunState, error: dict[str, str | None] | None = None) -> None:
+        self._enter(state.value)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        await workflow.execute_activity_method(
+            RunActivities.close, CloseRun(run_id=plan.run_id, state=state, error=error, patience=plan.patience), **ROWS
+        )
+
+    def _enter(self, stage: str) -> None:
+        self._stage = stage
+        workflow.upsert_search_attributes([STAGE.value_set(stage)])
+
+    # --- what people say -------------------------------------------------------------------------------------------------
+
+    @workflow.query
+    def progress(self) -> RunProgress:
+        """The workflow's own view; `perdure show` reads the rows, which know more."""
+        return RunProgress(
+            stage=self._stage,
+            paused=self._paused,
+            run_id=self._plan.run_id if self._plan else None,
+            dataset_version=self._dataset.dataset_version if self._dataset else None,
+            model_version=self._trained.model_version if self._trained else None,
+        )
+
+    @workflow.update
+    async def pause(self, command: Command) -> RunProgress:
+        """Stop at the next checkpoint or step boundary."""
+        await self._command("pause", command)
+        self._paused = True
+        return self.progress()
+
+    @workflow.update
+    async def resume(self, command: Command) -> RunProgress:
+        """Go on from where the pause stopped."""
+        await self._command("resume", command)
+        self._paused = False
+        if self._training is not None:
+            await self._training.signal(DistributedTraining.poke)
+        return self.progress()
+
+    @workflow.update
+    async def cancel(self, command: Command) -> RunProgress:
+        """End the run: jobs are stopped, what was committed stays."""
+        await self._command("cancel", command)
+        self._cancelled = True
+        if self._work is not None:
+            self._work.cancel()
+        return self.progress()
+
+    @workflow.update
+    async def approve(self, vote: Vote) -> ApprovalState:
+        """Vote for the release of this run's model."""
+        return await self._vote(vote, VoteDecision.APPROVE)
+
+    @workflow.update
+    async def reject(self, vote: Vote) -> ApprovalState:
+        """Vote against the release of this run's model."""
+        return await self._vote(vote, VoteDecision.REJECT)
+
+    async def _command(self, name: str, command: Command) -> None:
+        plan = await self._opened()
+        update = workflow.current_update_info()
+        await workflow.execute_activity_method(
+            RunActivities.command,
+            RunCommand(
+                run_id=plan.run_id,
+                command=name,
+                command_id=update.id if update else str(workflow.uuid4()),
+                actor=command.actor,
+                reason=command.reason,
+                patience=plan.patience,
+            ),
+            **ROWS,
+        )
+
+    async def _vote(self, vote: Vote, decision: VoteDecision) -> ApprovalState:
+        """The vote counts when its row commits; the promotion is poked to look at the rows."""
+        plan = await self._opened()
+        if self._promoting is None:
+            raise Conflict("nothing is up for decision in this run now", remedy="`perdure show RUN` says what it waits for")
+        state = await workflow.execute_activity_method(
+            PromotionActivities.vote,
+            RecordVote(
+                promotion=identity(plan.run_id, 0, StepKind.PROMOTE),
+                decision=decision,
+                actor=vote.actor,
+                reason=vote.reason,
+                evidence_sha256=vote.evidence_sha256 or "",
+                patience=plan.patience,
+            ),
+            **ROWS,
+        )
+        await self._promoting.signal(ModelPromotion.poke)
+        return state
+
+    async def _opened(self) -> RunPlan:
+        await workflow.wait_condition(lambda: self._plan is not None)
+        assert self._plan is not None
+        return self._plan
+
+
+def _child(step: StepKind) -> str:
+    return f"{workflow.info().workflow_id}/r0/{step}"

@@ -1,0 +1,51 @@
+"""Timeouts and retries under a name. No policy counts attempts: permanent errors say so themselves, transient ones are waited out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType, ActivityConfig, ChildWorkflowCancellationType, ParentClosePolicy
+
+MAIN, DATA, TRAIN = "perdure", "perdure-data", "perdure-train"
+HEARTBEAT = timedelta(seconds=6)  # a dead worker is noticed after this; beats are sent every second
+
+_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), backoff_coefficient=2, maximum_interval=timedelta(seconds=3))
+
+
+def _activity(queue: str, longest: timedelta) -> ActivityConfig:
+    return {
+        "task_queue": queue,
+        "start_to_close_timeout": longest,
+        "heartbeat_timeout": HEARTBEAT,
+        "retry_policy": _RETRY,
+        "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    }
+
+
+ROWS = _activity(MAIN, timedelta(days=1))
+"""Rows only: milliseconds, or as long as patience lasts."""
+JOB = _activity(DATA, timedelta(days=7))
+"""Watches a preparation or evaluation job."""
+TRAINING = _activity(TRAIN, timedelta(days=90))
+"""Watches a training; the request's own limits are in the specification (`train.stall`, `patience`)."""
+
+
+class ChildConfig(TypedDict):
+    """The options that every child workflow of a run shares."""
+
+    task_queue: str
+    cancellation_type: ChildWorkflowCancellationType
+    parent_close_policy: ParentClosePolicy
+
+
+CHILD: ChildConfig = {
+    "task_queue": MAIN,
+    "cancellation_type": ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+    "parent_close_policy": ParentClosePolicy.REQUEST_CANCEL,
+}
+"""A step of a run: it ends with its run."""
+
+PARTITIONS_PER_EXECUTION = 500
+"""A preparation continues as new after this many partitions: about 12 history events each."""

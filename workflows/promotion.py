@@ -1,0 +1,145 @@
+"""`ModelPromotion`: gates, then people where the specification asks them, then the release row."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from perdure.activities.promotion import PromotionActivities
+    from perdure.errors import EvidenceChanged, VoteRefused
+    from perdure.messages.promotion import (
+        ApprovalState,
+        ClosePromotion,
+        PromoteRequest,
+        PromotionPlan,
+        PromotionRef,
+        PromotionResult,
+        RecordVote,
+        Vote,
+        VoteDecision,
+    )
+    from perdure.workflows.policies import ROWS
+
+
+@workflow.defn(name="ModelPromotion")
+class ModelPromotion:
+    """One version on its way to a release. A refusal is a result with its reason."""
+
+    @workflow.init
+    def __init__(self, request: PromoteRequest) -> None:
+        self._request = request
+        self._plan: PromotionPlan | None = None
+        self._poked = False
+        self._closed = False
+
+    @workflow.run
+    async def run(self, request: PromoteRequest) -> PromotionResult:
+        """Released or refused, and why."""
+        plan = self._plan = await workflow.execute_activity_method(PromotionActivities.open, request, **ROWS)
+        release, reason = await self._decide(plan)
+        self._closed = True
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return await workflow.execute_activity_method(
+            PromotionActivities.close,
+            ClosePromotion(promotion=plan.promotion, release=release, reason=reason, patience=request.patience),
+            **ROWS,
+        )
+
+    async def _decide(self, plan: PromotionPlan) -> tuple[bool, str]:
+        if plan.serves_already:
+            return True, "this version serves already"
+        if not plan.passed:
+            return False, "gates failed: " + "; ".join(plan.reasons)
+        if plan.required == 0:
+            return True, "all gates passed"
+        return await self._ask(plan)
+
+    async def _ask(self, plan: PromotionPlan) -> tuple[bool, str]:
+        """Wait for votes; each look reads the rows, so a lost poke or a vote by another channel cannot be missed for long."""
+        deadline = workflow.now() + plan.deadline
+        while True:
+            self._poked = False
+            state = await workflow.execute_activity_method(
+                PromotionActivities.approval, PromotionRef(promotion=plan.promotion, patience=self._request.patience), **ROWS
+            )
+            if state.rejections:
+                return False, f"rejected by {', '.join(state.rejected_by)}"
+            if state.approvals >= plan.required:
+                return True, f"approved by {', '.join(state.approved_by)}"
+            left = deadline - workflow.now()
+            if left.total_seconds() <= 0:
+                return False, f"nobody decided within {plan.deadline}: {state.approvals} of {plan.required} approvals"
+            try:
+                await workflow.wait_condition(lambda: self._poked, timeout=left)
+            except TimeoutError:
+                workflow.logger.info("the approval's deadline is over")
+
+    @workflow.signal
+    def poke(self) -> None:
+        """A vote was recorded elsewhere: look at the rows again."""
+        self._poked = True
+
+    @workflow.update
+    async def approve(self, vote: Vote) -> ApprovalState:
+        """Vote for the release; returns when the vote's row is committed."""
+        return await self._vote(vote, VoteDecision.APPROVE)
+
+    @workflow.update
+    async def reject(self, vote: Vote) -> ApprovalState:
+        """Vote against the release; one rejection refuses it."""
+        return await self._vote(vote, VoteDecision.REJECT)
+
+    async def _vote(self, vote: Vote, decision: VoteDecision) -> ApprovalState:
+        plan = self._plan
+        assert plan is not None, "the validator refuses votes before"
+        state = await workflow.execute_activity_method(
+            PromotionActivities.vote,
+            RecordVote(
+                promotion=plan.promotion,
+                decision=decision,
+                actor=vote.actor,
+                reason=vote.reason,
+                evidence_sha256=vote.evidence_sha256 or plan.evidence_sha256,
+                patience=self._request.patience,
+            ),
+            **ROWS,
+        )
+        self._poked = True
+        return state
+
+    @approve.validator
+    def _may_approve(self, vote: Vote) -> None:
+        self._may_vote(vote)
+
+    @reject.validator
+    def _may_reject(self, vote: Vote) -> None:
+        self._may_vote(vote)
+
+    def _may_vote(self, vote: Vote) -> None:
+        """Refused before it is stored: no history event remains."""
+        plan = self._plan
+        if plan is None or self._closed or not plan.passed or plan.required == 0:
+            raise VoteRefused("nothing is up for decision here now", remedy="`perdure show RUN` says what the promotion waits for")
+        check_vote(vote, plan)
+
+
+def check_vote(vote: Vote, plan: PromotionPlan) -> None:
+    """Who may vote, and on what. Raises EvidenceChanged, VoteRefused."""
+    if vote.evidence_sha256 is not None and vote.evidence_sha256 != plan.evidence_sha256:
+        raise EvidenceChanged(
+            f"the evidence up for decision is {plan.evidence_sha256[:12]}, not {vote.evidence_sha256[:12]}",
+            field="evidence_sha256",
+            remedy="look at the evaluation again (`perdure show RUN`), then vote on it",
+        )
+    if plan.approvers and vote.actor not in plan.approvers:
+        raise VoteRefused(
+            f"{vote.actor!r} is not among the approvers: {', '.join(plan.approvers)}",
+            field="actor",
+            remedy="let one of them vote, or change promote.approval.approvers",
+        )
+    if not plan.cli_votes_count:
+        raise VoteRefused(
+            "a vote at a bare terminal is a claim, not a proof: this pipeline does not count it",
+            field="promote.approval",
+            remedy="vote by an authenticated channel, or allow `cli: true` with `required: 1`",
+        )

@@ -1,0 +1,44 @@
+"""`DistributedTraining`: runs the training activity; a paused training waits here, at no compute, and goes on from its checkpoint."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from perdure.activities.training import TrainingActivities
+    from perdure.messages.training import TrainRequest, TrainResult
+    from perdure.workflows.policies import TRAINING
+
+LOOK_AGAIN = timedelta(minutes=1)  # a poke may be lost; the row is what counts
+
+
+@workflow.defn(name="DistributedTraining")
+class DistributedTraining:
+    """One training of one run."""
+
+    @workflow.init
+    def __init__(self, request: TrainRequest) -> None:
+        self._poked = False
+
+    @workflow.run
+    async def run(self, request: TrainRequest) -> TrainResult:
+        """The model version. The run's own pause limit bounds the waiting: its workflow cancels this one."""
+        while True:
+            self._poked = False
+            result = await workflow.execute_activity_method(TrainingActivities.run, request, **TRAINING)
+            if not result.paused:
+                return result
+            try:
+                await workflow.wait_condition(lambda: self._poked, timeout=LOOK_AGAIN)
+            except TimeoutError:
+                workflow.logger.debug("still paused")
+            if workflow.info().is_continue_as_new_suggested():
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                workflow.continue_as_new(request)
+
+    @workflow.signal
+    def poke(self) -> None:
+        """Something changed: look at the rows again."""
+        self._poked = True
