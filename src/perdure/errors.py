@@ -14,7 +14,7 @@ The type name is what survives the wire (Temporal, S3, Postgres), so it is stabl
        ├─ NotFound, Conflict
        ├─ SourceMissing, SourceChanged, SchemaBroken, DataRejected      the data
        ├─ UserCodeImport, UserCodeError, JobCrashed                     the owner's code
-       ├─ ResourcesUnavailable, AccessDenied, StorageFull, CorruptArtifact, SchemaTooNew, PatienceExhausted
+       ├─ ResourcesUnavailable, AccessDenied, StorageFull, CorruptArtifact, SchemaTooNew, SchemaTooOld, PatienceExhausted
        └─ EvidenceChanged, VoteRefused                                  people
 """
 
@@ -149,6 +149,10 @@ class CorruptArtifact(Permanent):
 
 class SchemaTooNew(Permanent):
     """The database schema is newer than this code."""
+
+
+class SchemaTooOld(Permanent):
+    """The database schema is older than this code, or not there at all."""
 
 
 class PatienceExhausted(Permanent):

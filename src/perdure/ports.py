@@ -49,7 +49,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class StepRun:
-    """One step of one run. ``result`` is the step's result message as JSON once it succeeded."""
+    """One step of one run. ``result``, once it succeeded, is the job's result and the ids of the rows that were made of it.
+
+    Those are ``dataset_version``, ``model_version`` or ``evaluation``, and ``version`` where versions are numbered.
+    """
 
     id: UUID
     run_id: UUID
@@ -161,6 +164,55 @@ class Release:
     actor: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class PendingRun:
+    """A run as MLflow should know it. ``digest`` names this state of it, ``external_id`` is MLflow's id where it has one."""
+
+    id: UUID
+    workflow_id: str
+    pipeline: str
+    model: str
+    state: RunState
+    params: Json
+    tags: dict[str, str]
+    started_at: datetime
+    finished_at: datetime | None
+    digest: str
+    external_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingMetrics:
+    """Training metrics of one step run, by round, with the time at which each was recorded."""
+
+    step_run: UUID
+    external_run: str
+    rounds: list[tuple[int, dict[str, float], datetime]]
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingVersion:
+    """A model version as MLflow should know it; ``metrics`` are those of its newest evaluation, ``events`` what happened to it."""
+
+    version: ModelVersion
+    external_run: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    events: list[str]
+    digest: str
+    external_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingRelease:
+    """An open release: the version that ``champion`` should point at."""
+
+    release: Release
+    external_version: str
+    digest: str
+
+
 # --- Postgres ------------------------------------------------------------------------------------------------------------
 
 
@@ -195,17 +247,24 @@ class Steps(Protocol):
     def step(self, step_run: UUID) -> StepRun:
         """The step run. Raises NotFound."""
 
-    def claim(self, step_run: UUID, key: str, *, use_cache: bool) -> Claim:
-        """Set the step's key and decide who computes it: one live step run per key; others wait for it or use its result."""
+    def claim(self, step_run: UUID, key: str, *, use_cache: bool, components: Json | None = None) -> Claim:
+        """Set the step's key and decide who computes it: one live step run per key; others wait for it or use its result.
+
+        *components* is what the key was made of; a miss names those that changed since the pipeline's last result. A step that has
+        succeeded is its own hit. Raises Conflict for a step that ended otherwise.
+        """
 
     def finish(self, step_run: UUID, result: Json, reason: str = "") -> StepRun:
-        """Record the result once; a different second result raises Conflict."""
+        """Record the result once; an empty *reason* keeps the claim's. Raises Conflict for a different second result or end."""
 
     def fail(self, step_run: UUID, error: Json, state: str = "failed") -> None:
         """Record the end of a step that did not succeed; no-op if it has ended."""
 
     def report(self, step_run: UUID, detail: Json, waiting_for: str | None = None) -> Run:
-        """Record progress for people, and read in the same statement what people want of the run (``paused``, ``state``)."""
+        """Record progress for people, and read in the same statement what people want of the run (``paused``, ``state``).
+
+        *detail* is merged over what was reported before. The report of a step that has ended changes nothing.
+        """
 
     def submission(self, step_run: UUID, name: str) -> SubmissionRow | None:
         """The newest submission of this job, or None."""
@@ -214,19 +273,25 @@ class Steps(Protocol):
         """All submissions of this job, oldest first."""
 
     def next_submission(self, step_run: UUID, name: str, number: int) -> SubmissionRow:
-        """Insert submission *number*, or return the one that another attempt inserted. Ids derive from step run, name and number."""
+        """Insert submission *number*, or return the one that another attempt inserted. Ids derive from step run, name and number.
+
+        Raises Conflict where the step has ended: a late attempt starts no job.
+        """
 
     def end_submission(
         self, step_run: UUID, name: str, number: int, state: str, exit_code: int | None, message: str, round: int | None
     ) -> None:
         """Record how an open submission ended; no-op if it has ended."""
 
+    def orphans(self, limit: int = 100) -> list[SubmissionRow]:
+        """Open submissions of steps that have ended (a terminated run): their jobs are to be stopped."""
+
 
 class Datasets(Protocol):
     """Partitions and dataset versions."""
 
     def record_partition(self, step_run: UUID, phase: str, index: int, result: Json) -> Json:
-        """Commit one partition of one phase; returns what was committed first."""
+        """Commit one partition of one phase; returns what was committed first. Raises Conflict where the step has ended without it."""
 
     def partitions(self, step_run: UUID, phase: str) -> list[Json]:
         """What was committed for *phase*, by index."""
@@ -234,7 +299,7 @@ class Datasets(Protocol):
     def commit(self, step_run: UUID, dataset: str, result: Json, reason: str) -> DatasetVersion:
         """Dataset version, profile, validation results, artifacts and lineage from the commit job's result, and the step's end.
 
-        One transaction.
+        One transaction. *result* also holds the plan's ``source``. The same manifest is the same version, whoever prepared it.
         """
 
     def version(self, dataset_version: UUID) -> DatasetVersion:
@@ -274,20 +339,51 @@ class Models(Protocol):
         result: Json,
         reason: str,
     ) -> Evaluation:
-        """Evaluation, metrics, slices and gate verdicts, and the step's end, in one transaction."""
+        """Evaluation, metrics, slices and gate verdicts, and the step's end, in one transaction.
+
+        ``result["figures"]`` is the evaluation job's result.
+        """
 
 
 class Promotions(Protocol):
     """Promotions, votes and releases."""
 
     def open(self, step_run: UUID, model_version: UUID, evaluation: UUID, *, required: int, deadline_seconds: float) -> Promotion:
-        """The promotion of this step run, with its approval where people are asked."""
+        """The promotion of this step run (it has the step run's id), with its approval where people are asked."""
 
     def vote(self, promotion: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
-        """Record the vote (unique per approval and actor). Raises EvidenceChanged; VoteRefused on a different second vote."""
+        """Record the vote (unique per approval and actor). Raises EvidenceChanged; VoteRefused on a different second vote.
+
+        A vote by a channel that proves nothing about the actor counts only where the policy lists it, and never for a quorum above one.
+        """
+
+    def approval(self, promotion: UUID) -> ApprovalState:
+        """The votes that count so far."""
 
     def close(self, promotion: UUID, *, release: bool, reason: str, actor: str) -> Release | None:
-        """Refuse, or release by compare-and-set: the open release must be of the champion that was evaluated (or none), else Conflict."""
+        """Refuse, or release by compare-and-set: the open release must be of the champion that was evaluated (or none), else Conflict.
+
+        Where this very version serves already, its open release is returned. Conflict also where gates or votes do not allow a release.
+        """
+
+
+class Projections(Protocol):
+    """Rows that MLflow has not been told about: read, push, then `pushed`. A push that is repeated says the same again."""
+
+    def runs(self, limit: int = 100) -> list[PendingRun]:
+        """Runs whose state was not pushed yet, oldest first."""
+
+    def metrics(self, limit: int = 1000) -> list[PendingMetrics]:
+        """Training metrics by round that were not pushed yet, of runs that MLflow knows."""
+
+    def versions(self, limit: int = 100) -> list[PendingVersion]:
+        """Model versions that are new or to which something happened since, oldest first, of runs that MLflow knows."""
+
+    def releases(self, limit: int = 100) -> list[PendingRelease]:
+        """Open releases that were not pushed yet, of versions that MLflow knows."""
+
+    def pushed(self, kind: str, object_id: UUID, digest: str, external_id: str | None = None) -> None:
+        """Record what was pushed: ``kind`` is ``run``, ``metric``, ``model_version`` or ``release``; None keeps the known external id."""
 
 
 # --- objects and compute ---------------------------------------------------------------------------------------------------

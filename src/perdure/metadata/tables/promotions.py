@@ -32,13 +32,12 @@ class ApprovalStatus(StrEnum):
 
 
 class Promotion(Base):
-    """The wish to release a model version, on the grounds of one evaluation."""
+    """The wish to release a model version, on the grounds of one evaluation. Its id is that of its step run."""
 
     __tablename__ = "promotion"
     __table_args__ = (CheckConstraint("(state = 'open') = (closed_at is null)", name="closed"),)
 
-    id: Mapped[Key]
-    step_run_id: Mapped[UUID] = mapped_column(owned_by("step_run"), unique=True)
+    id: Mapped[UUID] = mapped_column(owned_by("step_run"), primary_key=True)
     model: Mapped[str]
     model_version_id: Mapped[UUID] = mapped_column(owned_by("model_version"), index=True)
     evaluation_id: Mapped[UUID] = mapped_column(owned_by("evaluation"))

@@ -1,0 +1,134 @@
+"""The one way to Postgres: a bounded pool, short transactions, and errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from perdure.config import PostgresSettings, resolve_secret
+from perdure.errors import AccessDenied, InvalidInput, PerdureError, SchemaTooOld, StorageFull, StoreUnavailable
+from perdure.metadata.jsonb import dumps
+
+# A worker that is stopped inside a transaction must not hold its locks: the server ends the session, the worker's COMMIT then fails.
+SESSION = "-c statement_timeout=60s -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s -c TimeZone=UTC"
+CONNECT_SECONDS = 5
+POOL_SECONDS = 30
+
+
+class Database:
+    """One pool of connections for one tenant. Safe for threads; made once per process.
+
+    *settings.password* is resolved here, and nowhere written.
+    """
+
+    def __init__(self, settings: PostgresSettings, *, tenant: str = "default") -> None:
+        self.tenant = tenant
+        self.engine: Engine = create_engine(
+            url(settings),
+            connect_args=connect_args(settings),
+            pool_size=settings.pool,
+            max_overflow=0,
+            pool_timeout=POOL_SECONDS,
+            pool_pre_ping=True,  # a server that was restarted costs one ping, not one failed activity
+            hide_parameters=True,  # rows hold the owner's data: none of it in an error's text
+            json_serializer=dumps,
+        )
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back if it raises.
+
+        Raises `StoreUnavailable` where the connection is lost. If that was during COMMIT, it may have taken: every key is made by the
+        caller, so the same operation again finds its own rows. Raises `AccessDenied`, `StorageFull` and `SchemaTooOld` likewise.
+        """
+        with translated(), self._sessions.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def url(settings: PostgresSettings) -> URL:
+    """The address with its password. Raises InvalidInput where it is not one of Postgres by psycopg."""
+    try:
+        address = make_url(settings.url)
+    except ArgumentError as err:
+        raise InvalidInput("this is no database URL", field="postgres.url", remedy="postgresql+psycopg://user@host:port/database") from err
+    if address.drivername in ("postgresql", "postgres"):
+        address = address.set(drivername="postgresql+psycopg")
+    if address.drivername != "postgresql+psycopg" or not address.database:
+        raise InvalidInput(
+            f"{address.render_as_string()} names no Postgres database",
+            field="postgres.url",
+            remedy="postgresql+psycopg://user@host:port/database",
+        )
+    return address.set(password=resolve_secret(settings.password)) if settings.password else address
+
+
+def connect_args(settings: PostgresSettings) -> dict[str, Any]:
+    """Bounds on every wait; what the URL itself says goes first."""
+    wanted = {
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "perdure",
+        "options": SESSION,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,  # ms: a peer that vanished without a word is noticed
+    }
+    said = make_url(settings.url).query
+    return {name: value for name, value in wanted.items() if name not in said}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of SQLAlchemy and psycopg inside become those of `perdure.errors`, where they have one."""
+    try:
+        yield
+    except PoolTimeout as err:
+        raise StoreUnavailable(
+            "no connection became free", remedy="raise `postgres.pool`, or look for a statement that hangs (pg_stat_activity)"
+        ) from err
+    except (DBAPIError, psycopg.Error) as err:
+        cause = err.orig if isinstance(err, DBAPIError) else err
+        if (known := _known(cause)) is None:
+            raise
+        raise known from cause  # not from SQLAlchemy's: its text holds the whole statement
+
+
+def _known(cause: BaseException | None) -> PerdureError | None:
+    if not isinstance(cause, psycopg.Error):
+        return None
+    text = str(cause).strip()
+    state = cause.sqlstate or _state_at_connect(text)
+    if state.startswith("28") or state == "42501":
+        return AccessDenied(
+            f"Postgres: {text}", field="postgres", remedy="correct `postgres.url` and the secret that `postgres.password` names"
+        )
+    if state == "3D000":
+        return SchemaTooOld(f"Postgres: {text}", field="postgres.url", remedy="run `perdure db upgrade`, which creates it")
+    if state in ("42P01", "42703"):
+        return SchemaTooOld(f"Postgres: {text.splitlines()[0]}", field="postgres", remedy="run `perdure db upgrade`")
+    if state == "53100":
+        return StorageFull(f"Postgres: {text}", field="postgres", remedy="free or add disk space on the database server")
+    if isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)) or state.startswith(("08", "25", "53", "57P")):
+        return StoreUnavailable(f"Postgres: {text}")
+    return None
+
+
+def _state_at_connect(text: str) -> str:
+    """The SQLSTATE of a refused connection, which libpq only tells in words; unknown words read as an unreachable server."""
+    if "authentication failed" in text or "no password supplied" in text or "no pg_hba.conf entry" in text:
+        return "28P01"
+    if 'database "' in text and "does not exist" in text:
+        return "3D000"
+    return ""
