@@ -80,14 +80,20 @@ class ObjectStore:
 
         They are sent even where the object is there: that mends a corrupt one, and makes an unreferenced one young for the sweeper.
         """
-        sha256, size = (hashlib.sha256(body).hexdigest(), len(body)) if isinstance(body, bytes) else file_digest(body)
+        if isinstance(body, Path):
+            return self.upload(lambda sha256: f"{kind}/{sha256}/{name}", body)
+        sha256 = hashlib.sha256(body).hexdigest()
         key = f"{kind}/{sha256}/{name}"
-        if isinstance(body, bytes):
-            self.write(key, body)
-        else:
-            with self._translated(key), body.open("rb") as file:
-                self._s3.upload_fileobj(file, self.bucket, key, Config=self._transfer)
-        return ArtifactRef(uri=self.uri(key), sha256=sha256, size=size)
+        self.write(key, body)
+        return ArtifactRef(uri=self.uri(key), sha256=sha256, size=len(body))
+
+    def upload(self, key: Callable[[str], str], path: Path) -> ArtifactRef:
+        """Stream a file to the key that *key* makes of its sha256."""
+        with self._translated(str(path)), path.open("rb") as file:
+            sha256, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+            file.seek(0)
+            self._s3.upload_fileobj(file, self.bucket, key(sha256), Config=self._transfer)
+        return ArtifactRef(uri=self.uri(key(sha256)), sha256=sha256, size=size)
 
     def get(self, ref: ArtifactRef) -> bytes:
         """The artifact's bytes, verified. Raises NotFound, CorruptArtifact."""
@@ -264,12 +270,6 @@ class ObjectStore:
         if _status(err) == 404:
             return NotFound(f"{what} does not exist", remedy="run the step that wrote it again")
         return ObjectsUnavailable(f"S3 at {where} answered {code} for {what}", remedy="see the server's log; perdure doctor checks it")
-
-
-def file_digest(path: Path) -> tuple[str, int]:
-    """sha256 (hex) and size of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
 def _code(err: ClientError) -> str:

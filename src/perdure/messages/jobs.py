@@ -117,11 +117,15 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class JobState:
-    """One look at a submission. ``message`` is bounded, for people."""
+    """One look at a submission. ``message`` is bounded, for people.
+
+    ``error`` is `PerdureError.as_dict`-shaped: what the job could not publish, because S3 itself refused it.
+    """
 
     status: JobStatus
     exit_code: int | None = None
     message: str = ""
+    error: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
