@@ -180,12 +180,30 @@ class ObjectStore:
                 raise Conflict(f"{key} has changed") from err
             raise self._error(err, key) from err
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Key and size of each object below *prefix*."""
+    def list(self, prefix: str, bucket: str | None = None) -> Iterator[tuple[str, int]]:
+        """Key and size of each object whose key starts with *prefix*, in this bucket or another one."""
         with self._translated(prefix):
-            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket or self.bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
                     yield entry["Key"], entry["Size"]
+
+    def stream(self, uri: str, start: int, end: int) -> Iterator[bytes]:
+        """The bytes *start* to *end* of any bucket's object, unverified; a transfer that breaks off goes on where it stopped."""
+        failures = 0
+        while start < end:
+            with self._translated(uri):
+                body = self._s3.get_object(**self._place(uri), Range=f"bytes={start}-{end - 1}")["Body"]
+                try:
+                    for chunk in body.iter_chunks(_CHUNK):
+                        start += len(chunk)
+                        failures = 0
+                        yield chunk
+                    return
+                except (ResponseStreamingError, IncompleteReadError, ReadTimeoutError):
+                    failures += 1
+                    if failures == self._attempts:
+                        raise
+                    time.sleep(min(5.0, 0.1 * 2**failures))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete *keys*; those that are not there are no error."""
