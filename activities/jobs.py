@@ -7,6 +7,7 @@ submits is settled by inserting the submission's row; the others attach to the s
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,20 @@ from uuid import UUID
 from temporalio import activity
 
 from perdure.activities.guard import pulse, stop_if_asked
-from perdure.errors import JobCrashed, Transient, from_dict
+from perdure.errors import JobCrashed, PerdureError, Transient, from_dict
 from perdure.messages.common import Json
-from perdure.messages.jobs import EXIT_FENCED, ControlCommand, Engine, JobRequest, JobState, JobStatus, Latest, Submission
+from perdure.messages.jobs import (
+    ERROR_MARK,
+    EXIT_ERROR,
+    EXIT_FENCED,
+    ControlCommand,
+    Engine,
+    JobRequest,
+    JobState,
+    JobStatus,
+    Latest,
+    Submission,
+)
 from perdure.ports import Compute, JobFiles, Run, Steps, SubmissionRow
 
 CRASHES = 3  # submissions in a row that died at the same round: the job's own fault, not a machine's
@@ -87,12 +99,13 @@ class _Watch:
         if latest.result is not None:
             return self._end(current, latest)
         if current is None or current.state != "open":  # never started, paused, or the step was reopened after an error
+            self.files.reopen(self.name)
             current = self._submit((current.number if current else 0) + 1)
         while True:
             stop_if_asked()
             state = self.compute.state(current.job_id)
-            if state.status is JobStatus.UNKNOWN and current.job_id not in self.running and not _has_run(latest, current):
-                self._start(current)  # the row's inserter died, or is just about to submit: the same id, so at most one starts
+            if state.status is JobStatus.UNKNOWN and current.job_id not in self.running:
+                self._start(current)  # its inserter died, or its engine forgot it: the same id, so at most one starts
             elif not state.status.is_active:
                 latest = self.files.latest(self.name)
                 if (end := self._ended(current, latest)) is not None:
@@ -143,8 +156,6 @@ class _Watch:
         """The job's end if the submission left one in ``latest``."""
         if latest.result is not None:
             return self._end(current, latest)
-        if not _has_run(latest, current):
-            return None  # what an earlier submission left (a pause, an error before a reset) is over
         if latest.error is not None:
             self._close(current, "failed", None, str(latest.error.get("message", "")), latest)
             raise from_dict(latest.error)
@@ -164,11 +175,14 @@ class _Watch:
     def _next(self, current: SubmissionRow, latest: Latest, state: JobState) -> SubmissionRow:
         """Another submission after one that died; or JobCrashed."""
         crashed = state.status is JobStatus.FAILED and state.exit_code != EXIT_FENCED
+        logs = self.compute.logs(current.job_id) if crashed else ""
         self._close(current, "failed" if crashed else "lost", state.exit_code, state.message, latest)
+        if state.exit_code == EXIT_ERROR and (error := _unpublished(logs)) is not None:
+            raise error
         round = latest.checkpoint.round if latest.checkpoint else None
         rows = self.steps.submissions(self.job.step_run, self.job.name)[-CRASHES:]
         if len(rows) == CRASHES and all(row.state == "failed" and row.round == round for row in rows):
-            tail = self.compute.logs(current.job_id)[-1500:]
+            tail = logs[-1500:]
             raise JobCrashed(
                 f"the job died {CRASHES} times without progress (exit code {state.exit_code})\n{tail}".rstrip(),
                 field=str(self.job.request.kind),
@@ -210,9 +224,11 @@ class _Watch:
             activity.logger.debug("Postgres is away too")
 
 
-def _has_run(latest: Latest, submission: SubmissionRow) -> bool:
-    return latest.owner is not None and latest.owner.startswith(submission.job_id + "/")
-
-
 def _job_id(job: Watched, number: int) -> str:
     return f"perdure-{job.step_run}-{job.name}-{number}"
+
+
+def _unpublished(logs: str) -> PerdureError | None:
+    """The error that a job could only print, as S3 refused it."""
+    lines = [line for line in logs.splitlines() if line.startswith(ERROR_MARK)]
+    return from_dict(json.loads(lines[-1].removeprefix(ERROR_MARK))) if lines else None

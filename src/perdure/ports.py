@@ -407,6 +407,9 @@ class JobFiles(Protocol):
     def control(self, job: str, command: ControlCommand) -> None:
         """Ask the job to go on, pause or stop at its next checkpoint."""
 
+    def reopen(self, job: str) -> None:
+        """Clear a published error or pause, so that the job can be submitted again; no-op where there is none."""
+
     def exists(self, artifact: ArtifactRef) -> bool:
         """Whether the object is there and agrees: full hash below 1 GiB, size above."""
 

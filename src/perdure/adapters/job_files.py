@@ -34,7 +34,7 @@ class S3JobFiles:
         RunState(self._objects, job).put_control(command)
 
     def reopen(self, job: str) -> None:
-        """Clear a published error, so that a step that is opened again after it had failed can run its job again."""
+        """Clear a published error or pause, so that the job can be submitted again."""
         RunState(self._objects, job).reopen()
 
     def exists(self, artifact: ArtifactRef) -> bool:

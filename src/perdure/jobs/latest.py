@@ -100,8 +100,14 @@ class RunState:
         return self.commit(lambda state: replace(state, paused=round))
 
     def reopen(self) -> Latest:
-        """Clear a published error, so that the job may be tried again; its old writers are fenced. No-op where there is none."""
-        return self._swap(lambda state: replace(state, error=None, epoch=state.epoch + 1, owner=None) if state.error else state)
+        """Clear a published error or pause, so that the job may be tried again; its old writers are fenced. No-op where there is none."""
+
+        def change(state: Latest) -> Latest:
+            if state.error is None and state.paused is None:
+                return state
+            return replace(state, error=None, paused=None, epoch=state.epoch + 1, owner=None)
+
+        return self._swap(change)
 
     def _read(self) -> tuple[Latest, str | None]:
         found = self.objects.read(self.key("latest"))

@@ -29,11 +29,9 @@ from perdure.jobs.latest import Fenced, Paused, RunState, ended, load_request
 from perdure.jobs.process import die_with_parent, first_to_go
 from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef
-from perdure.messages.jobs import EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobKind, JobRequest
+from perdure.messages.jobs import ERROR_MARK, EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobKind, JobRequest
 
 EXIT_AGAIN = 1
-ERROR_MARK = "perdure-error "
-"""Starts the log line with an error (JSON) that could not be published because S3 itself refused the job."""
 
 
 def run_job(request: ArtifactRef) -> int:
