@@ -1,45 +1,55 @@
 """The pipeline specification: YAML for people, one validated value for everybody else.
 
-`load` reports every mistake at once, each with its path and a remedy. The JSON Schema for editors is `json_schema()`.
+`load` (parsed JSON) and `load_file` (YAML with lines) report every mistake at once, each with its path and what was probably meant.
+`with_params` applies a run's parameters. The JSON Schema for editors is `json_schema()`, kept in ``docs/pipeline.schema.json``.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from perdure.errors import InvalidInput
+from perdure.errors import InvalidInput, PerdureError, UnknownTrainer
 from perdure.keys import digest
+from perdure.mistakes import Mistake, Where, explain, hidden, meant, mistake, show
+from perdure.specfields import CODE_FORM, CODE_REFERENCE, CodeReference, ColumnName, Duration, Name, Params, duration
+from perdure.xgboost_parameters import PARAMETERS, ROUNDS
+from perdure.yamlfile import Document, read
 
-CODE_REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def _duration(value: object) -> object:
-    """``90s``, ``10m``, ``24h``, ``14d``, or seconds as a number."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)):
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    return value
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(lambda d: f"{d.total_seconds():g}s", return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?[smhd]$", "examples": ["10m", "24h", "14d"]}),
-]
-CodeReference = Annotated[str, Field(pattern=CODE_REFERENCE, description="package.module:attribute, from the owner's project")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+TRAINERS = ("xgboost",)
+METRICS = {
+    "classification": ("roc_auc", "pr_auc", "log_loss", "accuracy", "f1", "precision", "recall", "brier"),
+    "regression": ("mae", "rmse", "r2"),
+}
+REMEDY = "mend the fields above; `perdure schema` prints the JSON Schema for your editor"
+Broken = Iterator[tuple[Where, str, tuple[str, ...]]]
 
 
 class Part(BaseModel):
-    """A part of the specification: frozen, and an unknown field is an error."""
+    """A part of the specification: frozen; an unknown field is an error; `rules` are held once its fields are right."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    def rules(self) -> Broken:
+        """What the fields contradict in each other: where, in which words, and the fields that this was judged by."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _obey(self) -> Part:
+        broken = [
+            InitErrorDetails(
+                type=PydanticCustomError("rule", "{text}", {"text": text, "by": by, "depth": len(where)}), loc=where, input=None
+            )
+            for where, text, by in self.rules()
+        ]
+        if broken:
+            raise ValidationError.from_exception_data(type(self).__name__, broken)
+        return self
 
 
 class Source(Part):
@@ -48,34 +58,53 @@ class Source(Part):
     uri: str = Field(
         min_length=1,
         description="path (relative to the specification), file:// or s3:// URI; a glob or a trailing slash names several files",
+        examples=["data/messages.tsv", "s3://bucket/events/2026/*.parquet"],
     )
-    format: Literal["csv", "tsv", "parquet"]
+    format: Literal["csv", "tsv", "parquet"] = Field(description="how the files are written")
     columns: list[ColumnName] | None = Field(None, description="names, where a csv or tsv file has no header row")
     quoting: bool | None = Field(None, description="whether double quotes enclose fields; default: yes for csv, no for tsv")
-    null_values: list[str] = Field(default_factory=list)
+    null_values: list[str] = Field(default_factory=list, description="texts that stand for a missing value", examples=[["NA", ""]])
+
+    def rules(self) -> Broken:
+        """Only text files need to be told their columns; no column is named twice."""
+        if self.format == "parquet":
+            for name in ("columns", "quoting"):
+                if getattr(self, name) is not None:
+                    yield (name,), "a parquet file says this itself; leave it out", ("format",)
+            if self.null_values:
+                yield ("null_values",), "a parquet file says this itself; leave it out", ("format",)
+        for index, column in enumerate(self.columns or []):
+            if column in (self.columns or [])[:index]:
+                yield ("columns", index), f"{show(column)} is named twice", ()
 
 
 class Target(Part):
     """The column to be predicted; ``positive`` names the positive class of two."""
 
-    column: ColumnName
-    positive: str | None = None
-    task: Literal["classification", "regression"] = "classification"
+    column: ColumnName = Field(description="the column of the raw rows that holds the truth")
+    positive: str | None = Field(None, description="the positive class of two, as it is written in the data", examples=["spam"])
+    task: Literal["classification", "regression"] = Field("classification", description="a class, or a number")
+
+    def rules(self) -> Broken:
+        """Only classes have a positive one."""
+        if self.task == "regression" and self.positive is not None:
+            yield ("positive",), "a regression has no positive class; leave it out, or set `task: classification`", ("task",)
 
 
 class Split(Part):
-    """Membership by row hash (equal rows fall together; it survives new rows), by time (the latest rows are the test set) or by group."""
+    """Which rows are the test set: by row hash (equal rows fall together; it survives new rows), by time (the latest) or by group."""
 
-    by: Literal["hash", "time", "group"] = "hash"
-    test: float = Field(0.2, gt=0, lt=1)
-    seed: int = 0
+    by: Literal["hash", "time", "group"] = Field("hash", description="hash of the row, time (the latest rows are tested on), or group")
+    test: float = Field(0.2, gt=0, lt=1, description="share of the rows that is tested on")
+    seed: int = Field(0, description="another seed gives another split")
     column: ColumnName | None = Field(None, description="the time or group column")
 
-    @model_validator(mode="after")
-    def _column(self) -> Split:
-        if (self.by != "hash") != (self.column is not None):
-            raise ValueError("a split by time or group needs `column`, a split by hash takes none")
-        return self
+    def rules(self) -> Broken:
+        """A time or group is a column, a hash is none."""
+        if self.by != "hash" and self.column is None:
+            yield ("column",), f"missing: name the {self.by} column", ("by", "column")
+        if self.by == "hash" and self.column is not None:
+            yield ("column",), "a split by hash takes no column; leave it out, or set `by: time` or `by: group`", ("by",)
 
 
 class Limits(Part):
@@ -88,78 +117,91 @@ class Limits(Part):
 class Data(Part):
     """The raw rows, what they must look like, and how they become training rows."""
 
-    source: Source
+    source: Source = Field(description="where the raw rows come from")
     schema_: CodeReference | None = Field(None, alias="schema", description="a pandera (polars) model of the raw rows")
-    target: Target
-    split: Split = Split()
+    target: Annotated[
+        Target,
+        BeforeValidator(lambda value: {"column": value} if isinstance(value, str) else value, json_schema_input_type=ColumnName | Target),
+    ] = Field(description="the column to be predicted: its name, or a mapping", examples=["price", {"column": "label", "positive": "spam"}])
+    split: Split = Field(Split(), description="which rows are the test set")
     transform: CodeReference | None = Field(
         None, description="a function apply(frame), or a class with fit(frames) and apply(frame, state)"
     )
-    deduplicate: bool = False
-    partitions: int = Field(4, ge=1, le=10_000)
+    deduplicate: bool = Field(False, description="whether of equal rows only the first one counts")
+    partitions: int = Field(4, ge=1, le=10_000, description="parts that are prepared one by one, each committed once")
     window: int = Field(4, ge=1, le=100, description="partitions in flight at once")
-    limits: Limits = Limits()
+    limits: Limits = Field(Limits(), description="how much bad data is put up with")
     memory_mb: int = Field(1024, ge=64, description="what one preparation job may hold in memory")
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _target(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("target"), str):
-            return {**value, "target": {"column": value["target"]}}
-        return value
+    def rules(self) -> Broken:
+        """Columns that are named must exist, where the specification itself names them all."""
+        named = {("target", "column"): self.target.column, ("split", "column"): self.split.column}
+        for where, column in named.items():
+            if column and self.source.columns and column not in self.source.columns:
+                yield where, f"{show(column)} is not in data.source.columns{meant(column, self.source.columns)}", ("source", where[0])
 
 
 class Scaling(Part):
     """The worker group. The number of workers is part of a run's identity: another number gives another model."""
 
-    workers: int = Field(1, ge=1, le=1024)
-    cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float = Field(0, ge=0)
-    accelerator: str | None = None
+    workers: int = Field(1, ge=1, le=1024, description="processes that train together")
+    cpus_per_worker: float = Field(1, gt=0, description="cores of each")
+    gpus_per_worker: float = Field(0, ge=0, description="GPUs of each")
+    accelerator: str | None = Field(None, description="the type of GPU, as the cluster names it", examples=["A100"])
     allow_cpu: bool = Field(False, description="train on CPU where the cluster has no GPU; never silently")
 
 
 class CheckpointPolicy(Part):
     """How often a training state is committed: the most rounds that a kill can cost."""
 
-    every_rounds: int = Field(20, ge=1)
-    keep: int = Field(2, ge=1)
+    every_rounds: int = Field(20, ge=1, description="rounds between two checkpoints")
+    keep: int = Field(2, ge=1, description="checkpoints that are kept")
 
 
 class Train(Part):
     """The trainer and its parameters; ``params.rounds`` is the number of boosting rounds or epochs."""
 
-    trainer: str = Field("xgboost", description="`xgboost`, or package.module:function of the trainer contract")
+    trainer: str = Field("xgboost", description="`xgboost`, or package.module:function of the trainer contract", examples=["xgboost"])
     predict: CodeReference | None = Field(
         None, description="for a trainer of one's own: predict(model_dir, features) -> scores, one column per class"
     )
-    params: dict[str, Any] = Field(default_factory=dict)
-    engine: Literal["ray", "local"] = "ray"
-    scaling: Scaling = Scaling()
-    checkpoint: CheckpointPolicy = CheckpointPolicy()
-    stall: Duration = Field(
-        timedelta(minutes=15), description="a job whose progress stands still for this long is stopped and started again"
+    params: Params = Field(
+        default_factory=dict,
+        description="given to the trainer; `rounds` is the number of boosting rounds or epochs",
+        examples=[{"objective": "binary:logistic", "max_depth": 6, "rounds": 200}],
     )
+    engine: Literal["ray", "local"] = Field("ray", description="a Ray cluster, or one process beside the worker")
+    scaling: Scaling = Field(Scaling(), description="the worker group")
+    checkpoint: CheckpointPolicy = Field(CheckpointPolicy(), description="how often the training state is committed")
+    stall: Duration = duration("15m", "a job whose progress stands still for this long is stopped and started again")
 
-    @model_validator(mode="after")
-    def _check(self) -> Train:
-        rounds = self.params.get("rounds", 100)
+    def rules(self) -> Broken:
+        """The trainer exists, its parameters are known, and the engine can hold the group."""
+        own = re.match(CODE_REFERENCE, self.trainer)
+        if not own and self.trainer not in TRAINERS:
+            guess = meant(self.trainer, TRAINERS) or f"; one of your own is {CODE_FORM}"
+            text = f"there is no trainer {show(self.trainer)}{guess}"
+            yield ("trainer",), text, ("trainer",)
+        if own and not self.predict:
+            text = "missing: a trainer of one's own needs package.module:function that scores features with its files"
+            yield ("predict",), text, ("trainer", "predict")
+        rounds = self.params.get(ROUNDS, 100)
         if not isinstance(rounds, int) or isinstance(rounds, bool) or not 1 <= rounds <= 1_000_000:
-            raise ValueError("`params.rounds` must be a whole number from 1 to 1000000")
-        if ":" in self.trainer and not self.predict:
-            raise ValueError("a trainer of one's own needs `predict`: package.module:function that scores features with its files")
+            yield ("params", ROUNDS), f"must be a whole number from 1 to 1000000, not {show(rounds)}", ("params",)
+        if self.trainer == "xgboost":
+            for name in self.params:
+                if name not in PARAMETERS | {ROUNDS}:
+                    text = f"XGBoost knows no such parameter{meant(name, sorted(PARAMETERS | {ROUNDS}))}"
+                    yield ("params", name), text, ("trainer", "params")
         if self.engine == "local" and self.scaling.workers != 1:
-            raise ValueError("the local engine has one worker; use `engine: ray` for a group")
-        return self
+            yield ("scaling", "workers"), "the local engine has one worker; use `engine: ray` for a group", ("engine", "scaling")
 
 
 class Slice(Part):
     """Rows grouped by the values of a column of the raw rows or of the transform's output."""
 
-    column: ColumnName
-    min_rows: int = Field(20, ge=1)
+    column: ColumnName = Field(description="the column whose values make the groups")
+    min_rows: int = Field(20, ge=1, description="smaller groups are left out")
 
 
 class Gate(Part):
@@ -168,64 +210,76 @@ class Gate(Part):
     Either a bound on its value, or a bound on its change against the champion re-scored on the same rows.
     """
 
-    metric: str
-    min: float | None = None
-    max: float | None = None
-    min_change: float | None = None
-    max_change: float | None = None
-    versus: Literal["champion"] | None = None
-    slice: ColumnName | None = None
+    metric: str = Field(description="one of the task's metrics", examples=["roc_auc"])
+    min: float | None = Field(None, description="least value")
+    max: float | None = Field(None, description="greatest value")
+    min_change: float | None = Field(None, description="least change against the champion; -0.002: may be worse by as much")
+    max_change: float | None = Field(None, description="greatest change against the champion, for a metric that should be low")
+    versus: Literal["champion"] | None = Field(None, description="what a change is measured against")
+    slice: ColumnName | None = Field(None, description="hold it on every slice of this column, not on all rows")
 
-    @model_validator(mode="after")
-    def _one_condition(self) -> Gate:
-        conditions = [c for c in (self.min, self.max, self.min_change, self.max_change) if c is not None]
-        if len(conditions) != 1:
-            raise ValueError("give exactly one of `min`, `max`, `min_change`, `max_change`")
-        if (self.min_change is not None or self.max_change is not None) != (self.versus is not None):
-            raise ValueError("`min_change` and `max_change` need `versus: champion`, the others take none")
-        return self
-
-
-METRICS = {
-    "classification": ("roc_auc", "pr_auc", "log_loss", "accuracy", "f1", "precision", "recall", "brier"),
-    "regression": ("mae", "rmse", "r2"),
-}
+    def rules(self) -> Broken:
+        """Exactly one condition, and a change is a change against something."""
+        conditions = ("min", "max", "min_change", "max_change")
+        given = [name for name in conditions if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"not {' and '.join(given)}" if given else "there is none"
+            yield (), f"give exactly one of min, max, min_change, max_change; {found}", conditions
+        elif given[0].endswith("_change") and self.versus is None:
+            yield ("versus",), f"missing: {given[0]} needs `versus: champion`", (*conditions, "versus")
+        elif not given[0].endswith("_change") and self.versus is not None:
+            text = f"{given[0]} is a bound on the value itself; leave versus out, or use min_change or max_change"
+            yield ("versus",), text, (*conditions, "versus")
 
 
 class Evaluate(Part):
     """Metrics on the test split, slices, and the gates that a model must pass to be released."""
 
-    metrics: list[str] = Field(default_factory=list, description="default: all of the task's metrics")
-    slices: list[Slice] = Field(default_factory=list)
-    gates: list[Gate] = Field(default_factory=list)
+    metrics: list[str] = Field(default_factory=list, description="default: all of the task's metrics", examples=[["roc_auc", "log_loss"]])
+    slices: list[Slice] = Field(default_factory=list, description="groups of rows that are looked at by themselves")
+    gates: list[Gate] = Field(default_factory=list, description="conditions that a model must meet to be released")
+
+    def rules(self) -> Broken:
+        """A gate on slices needs slices."""
+        columns = [each.column for each in self.slices]
+        for index, gate in enumerate(self.gates):
+            if gate.slice and gate.slice not in columns:
+                text = f"{show(gate.slice)} is no column of evaluate.slices{meant(gate.slice, columns)}"
+                yield ("gates", index, "slice"), text, ("slices", "gates")
 
 
 class Approval(Part):
     """Whether people decide after the gates: how many, who, and until when."""
 
-    required: int = Field(0, ge=0, le=20)
-    approvers: list[str] = Field(default_factory=list, description="who may vote; empty: anybody")
-    deadline: Duration = timedelta(days=7)
+    required: int = Field(0, ge=0, le=20, description="votes that are needed; 0: nobody is asked")
+    approvers: list[str] = Field(default_factory=list, description="who may vote; empty: anybody", examples=[["ada@example.org"]])
+    deadline: Duration = duration("7d", "after this the model is not released")
     cli: bool = Field(True, description="whether a vote by bare Temporal CLI counts (never for a quorum above one)")
+
+    def rules(self) -> Broken:
+        """As many voters as votes."""
+        if self.approvers and len(set(self.approvers)) < self.required:
+            text = f"needs {self.required} votes of {len(set(self.approvers))} approvers; nobody votes twice"
+            yield ("required",), text, ("required", "approvers")
 
 
 class Promote(Part):
     """How a model that passed its gates is released."""
 
-    approval: Approval = Approval()
+    approval: Approval = Field(Approval(), description="whether people decide, and who")
 
 
 class Pipeline(Part):
-    """One whole pipeline."""
+    """One whole pipeline: from raw rows to a released model."""
 
-    name: Name
-    owner: str | None = None
+    name: Name = Field(description="names the pipeline in commands and workflow ids", examples=["moderation"])
+    owner: str | None = Field(None, description="who is told", examples=["trust@example.org"])
     model: Name | None = Field(None, description="the model's name; default: the pipeline's")
-    data: Data
-    train: Train = Train()
-    evaluate: Evaluate = Evaluate()
-    promote: Promote = Promote()
-    patience: Duration = Field(timedelta(minutes=10), description="how long a step waits for an unreachable part")
+    data: Data = Field(description="the raw rows, and how they become training rows")
+    train: Train = Field(Train(), description="the trainer, its parameters and its workers")
+    evaluate: Evaluate = Field(Evaluate(), description="metrics, slices and gates")
+    promote: Promote = Field(Promote(), description="how a model that passed its gates is released")
+    patience: Duration = duration("10m", "how long a step waits for an unreachable part")
 
     @property
     def model_name(self) -> str:
@@ -235,8 +289,18 @@ class Pipeline(Part):
     @property
     def code_references(self) -> list[str]:
         """Every ``package.module:attribute`` of the owner's project that jobs will import."""
-        named = [self.data.schema_, self.data.transform, self.train.predict, self.train.trainer if ":" in self.train.trainer else None]
-        return [reference for reference in named if reference]
+        return [reference for _, reference in self.named_code]
+
+    @property
+    def named_code(self) -> list[tuple[Where, str]]:
+        """`code_references` with the field that names each."""
+        named = {
+            ("data", "schema"): self.data.schema_,
+            ("data", "transform"): self.data.transform,
+            ("train", "predict"): self.train.predict,
+            ("train", "trainer"): self.train.trainer if ":" in self.train.trainer else None,
+        }
+        return [(where, reference) for where, reference in named.items() if reference]
 
     def as_json(self) -> dict[str, Any]:
         """The canonical JSON form, which `load` reads back to an equal value."""
@@ -247,37 +311,98 @@ class Pipeline(Part):
         """The digest of the canonical form."""
         return digest(self.as_json())
 
-    @model_validator(mode="after")
-    def _metrics_fit_task(self) -> Pipeline:
-        known = METRICS[self.data.target.task]
-        for metric in [*self.evaluate.metrics, *(gate.metric for gate in self.evaluate.gates)]:
-            if metric not in known:
-                raise ValueError(f"metric {metric!r} is unknown for {self.data.target.task}; known: {', '.join(known)}")
-        return self
+    def rules(self) -> Broken:
+        """What concerns several parts."""
+        for where, text in across(self.as_json()):
+            yield where, text, ()
+
+
+def across(raw: Any) -> Iterator[tuple[Where, str]]:
+    """What parts of a specification contradict in each other, also where *raw* has other mistakes."""
+    task = _look(raw, "data", "target", "task") or "classification"
+    known = METRICS.get(task if isinstance(task, str) else "", ())
+    named: list[tuple[Where, Any]] = [(("evaluate", "metrics", i), metric) for i, metric in enumerate(_items(raw, "evaluate", "metrics"))]
+    named += [(("evaluate", "gates", i, "metric"), _look(gate, "metric")) for i, gate in enumerate(_items(raw, "evaluate", "gates"))]
+    for where, metric in named:
+        if known and isinstance(metric, str) and metric not in known:
+            yield where, f"{show(metric)} is no metric of a {task}{meant(metric, known)}"
+    objective = _look(raw, "train", "params", "objective")
+    if isinstance(objective, str) and objective.startswith(("binary:", "multi:")) and task == "regression":
+        yield ("train", "params", "objective"), f"{show(objective)} learns classes, but data.target.task is regression"
+    if objective in ("reg:squarederror", "reg:absoluteerror") and task == "classification":
+        yield ("train", "params", "objective"), f"{show(objective)} learns numbers, but data.target.task is classification"
+
+
+def _look(raw: Any, *path: str) -> Any:
+    for name in path:
+        raw = raw.get(name) if isinstance(raw, dict) else None
+    return raw
+
+
+def _items(raw: Any, *path: str) -> list[Any]:
+    found = _look(raw, *path)
+    return found if isinstance(found, list) else []
+
+
+def check(raw: Any, document: Document | None = None, prefix: str = "") -> Pipeline | list[Mistake]:
+    """The pipeline that *raw* describes, or every mistake in it, by line; *prefix* stands before the paths."""
+    try:
+        return Pipeline.model_validate(raw)
+    except ValidationError as err:
+        errors = err.errors(include_url=False)
+    found = dict.fromkeys(explain([*errors, *hidden(Pipeline, raw, [error["loc"] for error in errors])], json_schema()))
+    found |= dict.fromkeys(across(raw))
+    return sorted((mistake(where, text, document, prefix) for where, text in found), key=lambda m: m.line)
 
 
 def load(raw: Any, path: str = "") -> Pipeline:
     """The pipeline that *raw* (parsed YAML or JSON) describes; *path* prefixes the paths of mistakes.
 
-    Raises InvalidInput with every mistake at once.
+    Raises InvalidInput (UnknownTrainer where that is all) with every mistake at once.
     """
-    try:
-        return Pipeline.model_validate(raw)
-    except ValidationError as err:
-        raise InvalidInput(
-            describe(err, path), remedy="mend the fields above; `perdure schema` prints the JSON Schema for your editor"
-        ) from err
+    found = check(raw, prefix=path)
+    if isinstance(found, list):
+        raise refusal(found)
+    return found
+
+
+def load_file(path: Path) -> Pipeline:
+    """The pipeline in the YAML or JSON file *path*. Raises NotFound, and InvalidInput with every mistake and its line."""
+    document = read(path)
+    found = check(document.value, document)
+    if isinstance(found, list):
+        raise refusal(found)
+    return found
+
+
+def with_params(pipeline: Pipeline, params: dict[str, Any]) -> Pipeline:
+    """*pipeline* with *params* over its ``train.params``; None takes a parameter away. Raises InvalidInput."""
+    raw = pipeline.as_json()
+    merged = {**raw["train"]["params"], **params}
+    raw["train"]["params"] = {name: value for name, value in merged.items() if value is not None}
+    found = check(raw)
+    if isinstance(found, list):
+        raise refusal([Mistake(m.line, m.path.removeprefix("train."), m.text) for m in found], "the parameters have")
+    return found
+
+
+def refusal(mistakes: list[Mistake], subject: str = "the specification has") -> PerdureError:
+    """The error that tells all *mistakes*."""
+    kind = UnknownTrainer if [m.path for m in mistakes] == ["train.trainer"] else InvalidInput
+    count = f"{len(mistakes)} mistake{'s' if len(mistakes) != 1 else ''}"
+    return kind(f"{subject} {count}\n  " + "\n  ".join(str(m) for m in mistakes), remedy=REMEDY)
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of the specification, for editors."""
-    return Pipeline.model_json_schema(by_alias=True)
+    schema = _without_titles(Pipeline.model_json_schema(by_alias=True))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Perdure pipeline", **schema}
 
 
-def describe(err: ValidationError, path: str = "") -> str:
-    """One line a mistake: its path and what is wrong."""
-    lines = []
-    for mistake in err.errors(include_url=False, include_context=False, include_input=False):
-        where = ".".join(str(part) for part in ([path] if path else []) + list(mistake["loc"])) or "specification"
-        lines.append(f"{where}: {mistake['msg'].removeprefix('Value error, ')}")
-    return f"the specification has {len(lines)} mistake{'s' if len(lines) != 1 else ''}\n  " + "\n  ".join(lines)
+def _without_titles(schema: Any) -> Any:
+    """Pydantic titles every field with its own name: noise in an editor. A field that is called ``title`` stays."""
+    if isinstance(schema, list):
+        return [_without_titles(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_titles(part) for key, part in schema.items() if not (key == "title" and isinstance(part, str))}
