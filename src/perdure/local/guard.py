@@ -1,0 +1,61 @@
+"""The process above the supervisor: it outlives it by a moment, to end whatever a killed supervisor left behind.
+
+``python -m perdure.local.guard HOME SERVICE...`` locks the data folder, forks the supervisor and waits. Exit code `TAKEN`: another one runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+
+from perdure.local import processes
+from perdure.local.files import Home
+
+TAKEN = 3
+
+
+def main(home: Home, only: set[str]) -> int:
+    """Run the supervisor to its end; returns its exit code."""
+    lock = os.open(home.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # shared with the fork: free again when both have ended, however they end
+    except BlockingIOError:
+        return TAKEN
+    processes.adopt_orphans()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    child = os.fork()
+    if child == 0:
+        processes.die_with_parent(signal.SIGTERM)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        asyncio.run(_supervise(home, only))
+        return 0
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda received, _: os.kill(child, received))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    while True:
+        pid, status = os.wait()  # adopted orphans are waited for here, too
+        if pid == child:
+            break
+    code = os.waitstatus_to_exitcode(status)
+    processes.end_all(lambda: processes.descendants(os.getpid()), patience=0 if code == 0 else 1)  # Postgres got its signal: let it end well
+    return 1 if code < 0 else code
+
+
+async def _supervise(home: Home, only: set[str]) -> None:
+    from perdure.local import services  # imported in the fork: the guard stays small
+    from perdure.local.supervisor import Supervisor
+
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    await Supervisor(home, services.define(home, only)).run(stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Home(Path(sys.argv[1])), set(sys.argv[2:])))

@@ -1,0 +1,152 @@
+"""What the local stack runs, in the order of its needs: one function per service, nothing but command lines and environments."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from perdure.config import Settings, resolve_secret
+from perdure.local import postgres, probes, processes, ray
+from perdure.local.files import Home, read_json
+from perdure.local.supervisor import Service, Step
+
+QUIET = {  # nothing phones home
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TEMPORAL_VERSION_CHECK_DISABLED": "1",
+}
+SEARCH_ATTRIBUTES = ("PerdureModel", "PerdurePipeline", "PerdureStage")
+
+
+def define(home: Home, names: set[str]) -> list[Service]:
+    """The services called *names*; each needs only those of its needs that are among them."""
+    ports = {name: int(port) for name, port in read_json(home.ports).items()}
+    settings = Settings(home=home.path)
+    migrate = _migration(home)
+    makers: dict[str, Callable[[], Service]] = {
+        "postgres": lambda: postgres.service(home, ports["postgres"]),
+        "s3": lambda: _s3(home, ports, settings),
+        "temporal": lambda: _temporal(home, ports),
+        "ray": lambda: ray.service(home, ports, settings),
+        "mlflow": lambda: _mlflow(ports, settings),
+        "worker": lambda: _python(home, "worker", "perdure.workers", ports["worker_metrics"], migrate, settings.worker.shutdown_seconds + 5),
+        "reconciler": lambda: _python(home, "reconciler", "perdure.workers.reconciler", ports["reconciler_metrics"], migrate, 15),
+    }
+    return [make() for name, make in makers.items() if name in names]
+
+
+def s3_environment(settings: Settings) -> dict[str, str]:
+    """What stock S3 clients and Perdure's jobs read. This is how a cluster's node gives credentials to its jobs: never through an API."""
+    s3 = settings.s3
+    names = {"PERDURE_S3__BUCKET": s3.bucket, "PERDURE_S3__REGION": s3.region, "AWS_DEFAULT_REGION": s3.region}
+    if s3.endpoint:
+        names |= {"PERDURE_S3__ENDPOINT": s3.endpoint, "AWS_ENDPOINT_URL": s3.endpoint}
+    if s3.access_key and s3.secret_key:
+        names |= {"AWS_ACCESS_KEY_ID": resolve_secret(s3.access_key), "AWS_SECRET_ACCESS_KEY": resolve_secret(s3.secret_key)}
+        names |= {"PERDURE_S3__ACCESS_KEY": "env:AWS_ACCESS_KEY_ID", "PERDURE_S3__SECRET_KEY": "env:AWS_SECRET_ACCESS_KEY"}
+    return names
+
+
+def _s3(home: Home, ports: dict[str, int], settings: Settings) -> Service:
+    data, versions = home.path / "s3" / "data", home.path / "s3" / "versions"
+
+    async def buckets() -> None:  # a folder is a bucket
+        for folder in (versions, data / settings.s3.bucket, data / "mlflow"):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    port = ports["s3"]
+    listen = ["--port", f"127.0.0.1:{port}", "--region", settings.s3.region, "--health", "/health", "--quiet", "--keep-alive"]
+    return Service(
+        name="s3",
+        command=[str(home.bin / "versitygw"), *listen, "posix", "--versioning-dir", str(versions), str(data)],
+        environment={
+            "ROOT_ACCESS_KEY": home.secret("s3_access_key").read_text().strip(),
+            "ROOT_SECRET_KEY": home.secret("s3_secret_key").read_text().strip(),
+        },
+        probe=probes.http(port, "/health"),
+        before=buckets,
+        url=f"http://127.0.0.1:{port}",
+    )
+
+
+def _temporal(home: Home, ports: dict[str, int]) -> Service:
+    options = {
+        "--ip": "127.0.0.1",
+        "--port": ports["temporal"],
+        "--ui-port": ports["temporal_ui"],
+        "--http-port": ports["temporal_http"],
+        "--metrics-port": ports["temporal_metrics"],
+        "--db-filename": home.path / "temporal.db",
+        "--log-level": "warn",
+        "--color": "never",
+    }
+    repeated = [
+        *(("--sqlite-pragma", pragma) for pragma in ("journal_mode=WAL", "synchronous=FULL")),
+        *(("--search-attribute", f"{name}=Keyword") for name in SEARCH_ATTRIBUTES),
+        ("--dynamic-config-value", "history.maxInFlightUpdates=100"),  # 10 refuses a burst of people's commands
+        ("--dynamic-config-value", "frontend.enableServerVersionCheck=false"),
+    ]
+    flags = [str(part) for pair in (*options.items(), *repeated) for part in pair]
+    return Service(
+        name="temporal",
+        command=[str(home.bin / "temporal"), "server", "start-dev", *flags, "--ui-disable-news-fetch", "--disable-config-file", "--disable-config-env"],
+        environment=QUIET,
+        # a list of workflows needs the store, the visibility store and the namespace, which the port alone does not show
+        probe=probes.http(ports["temporal_http"], "/api/v1/namespaces/default/workflows?pageSize=1"),
+        url=f"http://127.0.0.1:{ports['temporal_ui']}",
+    )
+
+
+def _mlflow(ports: dict[str, int], settings: Settings) -> Service:
+    port = ports["mlflow"]
+    password = resolve_secret(settings.postgres.password) if settings.postgres.password else ""
+    store = urlsplit(settings.postgres.url)._replace(path="/mlflow").geturl()  # its own: each database has one alembic_version table
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-serve-artifacts", "--default-artifact-root", "s3://mlflow"]
+    return Service(
+        name="mlflow",
+        command=[sys.executable, "-m", "mlflow", "server", *options],
+        environment=QUIET
+        | s3_environment(settings)
+        | {
+            "MLFLOW_BACKEND_STORE_URI": store,
+            "PGPASSWORD": password,  # in no command line, address or error text
+            "MLFLOW_S3_ENDPOINT_URL": settings.s3.endpoint or "",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes that nothing here uses
+        },
+        probe=probes.http(port, "/health"),
+        before=lambda: postgres.create_database(settings.postgres.url, password, "mlflow"),
+        needs=("postgres", "s3"),
+        start_limit=300,  # its imports take long on a busy machine
+        background=True,
+        url=f"http://127.0.0.1:{port}",
+    )
+
+
+def _python(home: Home, name: str, module: str, metrics: int, before: Step, grace: float) -> Service:
+    return Service(
+        name=name,
+        command=[sys.executable, "-m", module],
+        environment=QUIET | {"PERDURE_HOME": str(home.path), "PERDURE_WORKER__METRICS_PORT": str(metrics)},
+        probe=probes.http(metrics, "/metrics"),
+        before=before,
+        needs=("postgres", "s3", "temporal"),
+        grace=grace,
+        url=f"http://127.0.0.1:{metrics}/metrics",
+    )
+
+
+def _migration(home: Home) -> Step:
+    """Brings the schema up to date once in the supervisor's life, whichever service asks first."""
+    lock, done = asyncio.Lock(), False
+
+    async def migrate() -> None:
+        nonlocal done
+        async with lock:
+            if not done:
+                await processes.run([sys.executable, "-m", "perdure.local.migrate"], {"PERDURE_HOME": str(home.path)}, cwd=home.path)
+                done = True
+
+    return migrate

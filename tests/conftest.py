@@ -1,0 +1,69 @@
+"""Real servers for tests, started once per session under the project's own supervisor, in folders that vanish with pytest's temporary ones.
+
+The servers' binaries are those that `make setup` put into the checkout's data folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from perdure.config import Settings
+from perdure.local import ports
+from perdure.local import stack as local
+from tests.servers import Stack, beside
+
+Homes = Callable[[], Path]
+CHECKOUT = Path(__file__).parent.parent
+FOREIGN = ("PERDURE_", "TEMPORAL_", "AWS_", "RAY_", "MLFLOW_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees the developer's stack or credentials: foreign variables are removed, the data folder is an empty one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(FOREIGN):
+                patch.delenv(name)
+        patch.setenv("PERDURE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory: pytest.TempPathFactory) -> Homes:
+    """Makes data folders that find the servers of the checkout and leave well-known ports to the developer's stack."""
+
+    def make() -> Path:
+        home = tmp_path_factory.mktemp("perdure")
+        (home / "bin").symlink_to(CHECKOUT / ".perdure" / "bin")
+        (home / "ports.json").write_text(json.dumps({name: ports.spare() for name in ports.WELL_KNOWN}))
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stack(new_home: Homes) -> Iterator[Stack]:
+    """Postgres, S3 and Temporal."""
+    home = new_home()
+    local.up(home, only={"postgres", "s3", "temporal"}, tied=True)
+    yield Stack(home, Settings(home=home))
+    local.down(home)
+
+
+@pytest.fixture(scope="session")
+def ray_stack(stack: Stack, new_home: Homes) -> Iterator[Stack]:
+    """The same with a Ray head, started when first asked for."""
+    with beside(stack, new_home(), "ray") as added:
+        yield added
+
+
+@pytest.fixture(scope="session")
+def full_stack(ray_stack: Stack, new_home: Homes) -> Iterator[Stack]:
+    """The same with MLflow, too, which takes a while to start."""
+    with beside(ray_stack, new_home(), "mlflow") as added:
+        yield added
