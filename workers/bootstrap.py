@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator
 from datetime import timedelta
 
+from perdure.adapters.ray_jobs import RayJobs
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -22,7 +23,6 @@ from perdure.activities.training import TrainingActivities
 from perdure.adapters.job_files import S3JobFiles
 from perdure.adapters.local_jobs import LocalJobs
 from perdure.adapters.no_ray import NoRay
-from perdure.adapters.ray_jobs import RayJobs
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
 from perdure.messages.jobs import Engine

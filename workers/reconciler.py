@@ -1,0 +1,52 @@
+"""`python -m perdure.workers.reconciler`: one pass every few seconds until SIGTERM."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+
+from perdure.adapters.ray_jobs import RayJobs
+from prometheus_client import Counter, Gauge, start_http_server
+
+from perdure.adapters.mlflow import Tracking
+from perdure.adapters.s3 import ObjectStore
+from perdure.config import Settings
+from perdure.metadata.database import Database
+from perdure.metadata.repository import ProjectionRows, StepRows
+from perdure.ports import Compute
+from perdure.reconciler import Reconciler
+from perdure.telemetry import configure_logs
+
+EVERY = 2.0  # seconds between passes
+
+log = logging.getLogger("perdure.workers.reconciler")
+pushed = Counter("perdure_reconciled_objects", "Objects made equal to their rows")
+failing = Gauge("perdure_reconciler_failing_parts", "Parts of the last pass that could not be done")
+
+
+def main(settings: Settings) -> None:
+    """Reconcile until asked to stop; every part may be away meanwhile."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if settings.worker.metrics_port:
+        start_http_server(settings.worker.metrics_port, addr="127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(Database.open(settings))
+        engines: list[Compute] = [stack.enter_context(RayJobs(settings))] if settings.ray.url else []
+        tracking = Tracking(settings, ObjectStore(settings.s3, attempts=2)) if settings.mlflow.url else None
+        reconciler = Reconciler(ProjectionRows(database), tracking, StepRows(database), engines)
+        log.info("reconciler ready")
+        while not stop.is_set():
+            done = reconciler.run_once()
+            pushed.inc(done.done)
+            failing.set(done.failed)
+            stop.wait(EVERY)
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    configure_logs(settings.log_level)
+    main(settings)
