@@ -6,6 +6,7 @@ the job may be tried again (an unreachable part, or a mistake in Perdure's own c
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -15,6 +16,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -34,20 +36,33 @@ from perdure.messages.jobs import ERROR_MARK, EXIT_ERROR, EXIT_FENCED, EXIT_PAUS
 EXIT_AGAIN = 1
 
 
-def run_job(request: ArtifactRef) -> int:
-    """Run the job of *request* in this process; returns its exit code."""
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended. ``error`` (`PerdureError.as_dict`) is what could not be published because S3 itself refused the job."""
+
+    code: int
+    error: dict[str, str | None] | None = None
+
+
+def run_job(request: ArtifactRef) -> Outcome:
+    """Run the job of *request* in this process."""
     started = time.monotonic()
     try:
-        objects = ObjectStore(Settings().s3.model_copy(update={"bucket": urlparse(request.uri).netloc}))
-        code = _run(objects, load_request(objects, request))
+        objects = _store(urlparse(request.uri).netloc)
+        outcome = Outcome(_run(objects, load_request(objects, request)))
     except Permanent as err:
         print(ERROR_MARK + json.dumps(err.as_dict()), flush=True)
-        code = EXIT_ERROR
+        outcome = Outcome(EXIT_ERROR, err.as_dict())
     except Exception:
         traceback.print_exc()
-        code = EXIT_AGAIN
-    print(f"exit code {code} after {time.monotonic() - started:.2f} s", flush=True)
-    return code
+        outcome = Outcome(EXIT_AGAIN)
+    print(f"exit code {outcome.code} after {time.monotonic() - started:.2f} s", flush=True)
+    return outcome
+
+
+@functools.cache
+def _store(bucket: str) -> ObjectStore:
+    return ObjectStore(Settings().s3.model_copy(update={"bucket": bucket}))
 
 
 def _run(objects: ObjectStore, request: JobRequest) -> int:
@@ -100,7 +115,7 @@ def main() -> int:
     die_with_parent()
     first_to_go()
     uri, sha256 = sys.argv[1:]
-    return run_job(ArtifactRef(uri=uri, sha256=sha256))
+    return run_job(ArtifactRef(uri=uri, sha256=sha256)).code
 
 
 if __name__ == "__main__":

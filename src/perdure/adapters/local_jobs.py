@@ -1,0 +1,234 @@
+"""Port `Compute` on processes of this machine: warm ones, each bound to one version of the owner's code once it has run it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perdure.adapters.job_process import JobProcess, describe_exit
+from perdure.config import Settings, resolve_secret
+from perdure.messages.jobs import EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobState, JobStatus, Submission
+
+IDLE_SECONDS = 300.0
+_REMEMBERED = 1_000  # ended submissions
+_LOG_BYTES = 64 << 10  # kept of a submission's output
+_SPEAKING = (0, EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED)
+
+
+def job_environment(settings: Settings) -> dict[str, str]:
+    """The variables by which a job's node finds S3, credentials included: for local processes, and for a Ray head on this machine."""
+    s3 = settings.s3
+    named = {"PERDURE_S3__REGION": s3.region, "PERDURE_S3__BUCKET": s3.bucket, "PERDURE_CACHE": str(settings.home.absolute() / "cache")}
+    if s3.endpoint:
+        named["PERDURE_S3__ENDPOINT"] = s3.endpoint
+    if s3.access_key and s3.secret_key:
+        named |= {
+            "AWS_ACCESS_KEY_ID": resolve_secret(s3.access_key),
+            "AWS_SECRET_ACCESS_KEY": resolve_secret(s3.secret_key),
+            "PERDURE_S3__ACCESS_KEY": "env:AWS_ACCESS_KEY_ID",
+            "PERDURE_S3__SECRET_KEY": "env:AWS_SECRET_ACCESS_KEY",
+        }
+    return named
+
+
+@dataclass(eq=False)
+class _Job:
+    submission: Submission
+    status: JobStatus = JobStatus.PENDING
+    exit_code: int | None = None
+    error: dict[str, str | None] | None = None
+    message: str = ""
+    log: bytearray = field(default_factory=bytearray)
+    process: JobProcess | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def print(self, data: bytes) -> None:
+        """Keep the end of what was printed."""
+        self.log += data
+        del self.log[:-_LOG_BYTES]
+
+    def end(self, status: JobStatus) -> None:
+        """It will not change again."""
+        self.status = status
+        self.ended.set()
+
+
+class LocalJobs:
+    """At most ``settings.worker.processes`` jobs at once; more wait in order. What it knows is gone with the worker, as are its jobs."""
+
+    def __init__(self, settings: Settings) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERDURE_", "TEMPORAL_"))}
+        self._scratch = settings.home.absolute() / "scratch"
+        _remove_stale(self._scratch)
+        # No settings file is found from there: a job is told of S3 and of nothing else.
+        self._environment = {**kept, **job_environment(settings), "PERDURE_HOME": str(self._scratch / str(os.getpid()))}
+        self._jobs: dict[str, _Job] = {}
+        self._queue: deque[_Job] = deque()
+        self._idle: list[JobProcess | None] = []  # what waiting runners hold
+        self._changed = threading.Condition()
+        self._submitted = 0
+        self._closed = False
+        # One thread per process for ever: the kernel ends a process with the thread that started it (PDEATHSIG).
+        self._runners = [threading.Thread(target=self._run_jobs, name=f"job-{i}", daemon=True) for i in range(settings.worker.processes)]
+        for runner in self._runners:
+            runner.start()
+
+    # --- port Compute ------------------------------------------------------------------------------------------------
+
+    def submit(self, submission: Submission) -> None:
+        """Queue the job; a known id is a no-op."""
+        with self._changed:
+            if submission.id in self._jobs:
+                return
+            ended = [id for id, job in self._jobs.items() if job.ended.is_set()]
+            for id in ended[: max(0, len(ended) - _REMEMBERED)]:
+                del self._jobs[id]
+            self._jobs[submission.id] = job = _Job(submission)
+            self._queue.append(job)
+            self._submitted += 1
+            self._changed.notify_all()
+
+    def state(self, submission_id: str) -> JobState:
+        """One look."""
+        with self._changed:
+            job = self._jobs.get(submission_id)
+            if job is None:
+                return JobState(status=JobStatus.UNKNOWN)
+            return JobState(status=job.status, exit_code=job.exit_code, message=job.message, error=job.error)
+
+    def stop(self, submission_id: str) -> None:
+        """Kill it with every process that it started, and wait until they are gone; unknown and ended ids are a no-op."""
+        with self._changed:
+            job = self._jobs.get(submission_id)
+            if job is None or job.ended.is_set():
+                return
+            if job in self._queue:
+                self._queue.remove(job)
+                job.end(JobStatus.STOPPED)
+                return
+            job.status = JobStatus.STOPPED
+            if job.process is not None:
+                job.process.kill()
+        job.ended.wait()
+
+    def logs(self, submission_id: str) -> str:
+        """The end of its output, at most 64 KiB."""
+        with self._changed:
+            job = self._jobs.get(submission_id)
+            return bytes(job.log).decode(errors="replace") if job else ""
+
+    def close(self) -> None:
+        """Kill all jobs and processes. They count as unknown afterwards: whoever looks next submits again."""
+        with self._changed:
+            self._closed = True
+            running = [job.process for job in self._jobs.values() if job.process is not None]
+            self._queue.clear()
+            self._changed.notify_all()
+        for process in running:
+            process.kill()
+        for runner in self._runners:
+            runner.join()
+        self._jobs.clear()
+        shutil.rmtree(self._scratch / str(os.getpid()), ignore_errors=True)
+
+    # --- runners -----------------------------------------------------------------------------------------------------
+
+    def _run_jobs(self) -> None:
+        """Take jobs from the queue, one at a time, and run each in this thread's process."""
+        process: JobProcess | None = None
+        while True:
+            job = self._next(process)
+            if self._closed:
+                break
+            if process is not None and (job is None or not process.fits(job.submission.code)):
+                process.discard()
+                process = None
+                if job is None:
+                    continue
+            if process is None:
+                try:
+                    process = JobProcess(self._environment, self._scratch / str(os.getpid()))
+                except OSError as err:
+                    self._refuse(job, err)
+                    continue
+            if job is not None and not self._run(job, process):
+                process = None
+        if process is not None:
+            process.discard()
+
+    def _next(self, process: JobProcess | None) -> _Job | None:
+        """The next job for a runner that holds *process*. A job goes to a process that knows its code, if one waits for work.
+
+        None: close; or nothing to do for a long time; or, where there is no process yet, somebody else got the job that woke this
+        runner, and a process should be made ready for the next one.
+        """
+        with self._changed:
+            submitted = self._submitted
+            self._idle.append(process)
+            try:
+                while not self._closed:
+                    for job in self._queue:
+                        code = job.submission.code
+                        if (process and process.code == code) or not any(p and p.code == code for p in self._idle):
+                            self._queue.remove(job)
+                            self._changed.notify_all()
+                            return job
+                    if process is None and submitted != self._submitted:
+                        return None
+                    if not self._changed.wait(IDLE_SECONDS if process else None):
+                        return None
+                return None
+            finally:
+                self._idle.remove(process)
+
+    def _run(self, job: _Job, process: JobProcess) -> bool:
+        """Run *job* to its end; whether the process can be used again."""
+        with self._changed:
+            job.process = process
+            if job.status is JobStatus.STOPPED or self._closed:
+                process.kill()
+            else:
+                job.status = JobStatus.RUNNING
+        answer = process.run(job.submission, job.print)
+        with self._changed:
+            job.process = None  # `stop` does not kill it from here on
+            usable = answer is not None and job.status is not JobStatus.STOPPED
+        if not usable:
+            process.discard()
+        with self._changed:
+            self._end(job, process.exit_code if answer is None else int(answer["exit_code"]), (answer or {}).get("error"))
+        return usable
+
+    def _refuse(self, job: _Job | None, err: OSError) -> None:
+        """No process can be started: disk full, too many processes. The job may be tried again."""
+        if job is None:
+            time.sleep(1)
+            return
+        with self._changed:
+            job.message = f"no process could be started: {err}"
+            job.end(JobStatus.FAILED)
+
+    def _end(self, job: _Job, code: int, error: dict[str, str | None] | None) -> None:
+        job.exit_code, job.error = code, error
+        if code not in _SPEAKING:
+            job.message = f"{describe_exit(code)}\n{bytes(job.log[-2_000:]).decode(errors='replace')}".strip()
+        if job.status is JobStatus.STOPPED:
+            job.end(JobStatus.STOPPED)
+        else:
+            job.end(JobStatus.SUCCEEDED if code == 0 else JobStatus.FAILED)
+
+
+def _remove_stale(scratch: Path) -> None:
+    """Remove what workers that were killed left behind."""
+    for folder in scratch.glob("*"):
+        try:
+            os.kill(int(folder.name), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
