@@ -66,7 +66,13 @@ class Source(Part):
     null_values: list[str] = Field(default_factory=list, description="texts that stand for a missing value", examples=[["NA", ""]])
 
     def rules(self) -> Broken:
-        """Only text files need to be told their columns; no column is named twice."""
+        """The address is one that jobs can read; only text files need to be told their columns; no column is named twice."""
+        scheme, separator, rest = self.uri.partition("://")
+        if separator and scheme not in ("file", "s3"):
+            yield ("uri",), f"must be a path, file:// or s3:// URI, not {show(self.uri)}", ()
+        elif separator and (not rest or rest.startswith("/") != (scheme == "file")):
+            form = "file:///absolute/path" if scheme == "file" else "s3://bucket/key"
+            yield ("uri",), f"must be written {form}, not {show(self.uri)}", ()
         if self.format == "parquet":
             for name in ("columns", "quoting"):
                 if getattr(self, name) is not None:
