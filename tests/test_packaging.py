@@ -7,6 +7,7 @@ import os
 import subprocess
 import zipfile
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -154,6 +155,9 @@ def test_data_path_is_absolute_afterwards(project: Path) -> None:
     assert package(project).spec.data.source.uri == f"file://{project}/data/*.tsv"
     spec = load({"name": "m", "data": {"source": {"uri": "../rows/", "format": "csv"}, "target": "y"}})
     assert located(spec, project).data.source.uri == f"file://{project.parent}/rows/"
+    spec = load({"name": "m", "data": {"source": {"uri": "/my rows/100%#[ab]?*.csv", "format": "csv"}, "target": "y"}})
+    uri = located(spec, project).data.source.uri
+    assert unquote(urlsplit(uri).path) == "/my rows/100%#[ab]?*.csv"
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/key/*.csv", "file:///data/x.csv"])

@@ -7,7 +7,8 @@ The type name is what survives the wire (Temporal, S3, Postgres), so it is stabl
     │  ├─ StoreUnavailable    Postgres
     │  ├─ ObjectsUnavailable  S3
     │  ├─ ClusterUnavailable  Ray
-    │  └─ TrackingUnavailable MLflow
+    │  ├─ TrackingUnavailable MLflow
+    │  └─ TemporalUnavailable Temporal
     └─ Permanent              trying again would change nothing
        ├─ InvalidInput        a request, specification or argument is wrong
        │  └─ UnknownTrainer
@@ -79,6 +80,12 @@ class TrackingUnavailable(Transient):
     """MLflow does not answer (never on a run's critical path)."""
 
     part = "MLflow"
+
+
+class TemporalUnavailable(Transient):
+    """The Temporal server, or every worker behind it, does not answer."""
+
+    part = "Temporal"
 
 
 class Permanent(PerdureError):

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from perdure.config import Settings
 from perdure.errors import InvalidInput
@@ -96,12 +97,12 @@ def apply(path: Path, settings: Settings, *, actor: str) -> PipelineVersion:
 
 
 def located(pipeline: Pipeline, folder: Path) -> Pipeline:
-    """*pipeline* with a data path relative to *folder* (or absolute) as file:// URI; globs and a trailing slash stay."""
+    """*pipeline* with a data path (absolute, or relative to *folder*) as file:// URI; globs and a trailing slash stay."""
     uri = pipeline.data.source.uri
     if "://" in uri:
         return pipeline
     absolute = os.path.normpath(folder / uri) + ("/" if uri.endswith("/") else "")
-    source = pipeline.data.source.model_copy(update={"uri": f"file://{absolute}"})
+    source = pipeline.data.source.model_copy(update={"uri": f"file://{quote(absolute, safe='/*[]{}!,')}"})
     return pipeline.model_copy(update={"data": pipeline.data.model_copy(update={"source": source})})
 
 
