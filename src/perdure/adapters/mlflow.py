@@ -154,18 +154,6 @@ class Tracking:
         with _translated():
             self._client.set_registered_model_alias(release.release.model, CHAMPION, release.external_version)
 
-    def champion(self, model: str) -> str | None:
-        """The MLflow version that the alias names now, for repair of foreign changes."""
-        from mlflow.exceptions import MlflowException
-
-        with _translated():
-            try:
-                return str(self._client.get_model_version_by_alias(model, CHAMPION).version)
-            except MlflowException as err:
-                if err.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                    return None
-                raise
-
 
 def _quiet(settings: Settings) -> None:
     """MLflow is configured by the environment only: short waits, no telemetry, and S3 credentials for its artifacts."""
