@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from perdure.messages.jobs import Submission
@@ -59,8 +58,8 @@ class JobProcess:
         """Whether a job with this code digest may run here: no other code was imported, and memory has not grown too much."""
         return self._popen.poll() is None and self.code in (None, code) and self._rss() < _MAX_RSS
 
-    def run(self, submission: Submission, output: Callable[[bytes], None]) -> dict[str, Any] | None:
-        """Run one job, handing what it prints to *output*; its answer, or None where the process died."""
+    def run(self, submission: Submission, output: Callable[[bytes], None]) -> int | None:
+        """Run one job, handing what it prints to *output*; its exit code, or None where the process died."""
         line = json.dumps({"uri": submission.request.uri, "sha256": submission.request.sha256})
         if self._used:
             _drain(self._printed, lambda data: None)  # of threads that the last job left behind
@@ -70,7 +69,7 @@ class JobProcess:
             self._requests.flush()
         answer = self._answer(output)
         _drain(self._printed, output)  # all of it was written before the answer
-        return dict(json.loads(answer)) if answer else None
+        return int(answer) if answer else None
 
     def _answer(self, output: Callable[[bytes], None]) -> bytes:
         """The next line of answers; empty if the process dies first."""

@@ -41,7 +41,6 @@ class _Job:
     submission: Submission
     status: JobStatus = JobStatus.PENDING
     exit_code: int | None = None
-    error: dict[str, str | None] | None = None
     message: str = ""
     log: bytearray = field(default_factory=bytearray)
     process: JobProcess | None = None
@@ -99,7 +98,7 @@ class LocalJobs:
             job = self._jobs.get(submission_id)
             if job is None:
                 return JobState(status=JobStatus.UNKNOWN)
-            return JobState(status=job.status, exit_code=job.exit_code, message=job.message, error=job.error)
+            return JobState(status=job.status, exit_code=job.exit_code, message=job.message)
 
     def stop(self, submission_id: str) -> None:
         """Kill it with every process that it started, and wait until they are gone; unknown and ended ids are a no-op."""
@@ -201,7 +200,7 @@ class LocalJobs:
         if not usable:
             process.discard()
         with self._changed:
-            self._end(job, process.exit_code if answer is None else int(answer["exit_code"]), (answer or {}).get("error"))
+            self._end(job, process.exit_code if answer is None else answer)
         return usable
 
     def _refuse(self, job: _Job | None, err: OSError) -> None:
@@ -213,8 +212,8 @@ class LocalJobs:
             job.message = f"no process could be started: {err}"
             job.end(JobStatus.FAILED)
 
-    def _end(self, job: _Job, code: int, error: dict[str, str | None] | None) -> None:
-        job.exit_code, job.error = code, error
+    def _end(self, job: _Job, code: int) -> None:
+        job.exit_code = code
         if code not in _SPEAKING:
             job.message = f"{describe_exit(code)}\n{bytes(job.log[-2_000:]).decode(errors='replace')}".strip()
         if job.status is JobStatus.STOPPED:

@@ -16,7 +16,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -36,28 +35,20 @@ from perdure.messages.jobs import ERROR_MARK, EXIT_ERROR, EXIT_FENCED, EXIT_PAUS
 EXIT_AGAIN = 1
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended. ``error`` (`PerdureError.as_dict`) is what could not be published because S3 itself refused the job."""
-
-    code: int
-    error: dict[str, str | None] | None = None
-
-
-def run_job(request: ArtifactRef) -> Outcome:
-    """Run the job of *request* in this process."""
+def run_job(request: ArtifactRef) -> int:
+    """Run the job of *request* in this process; returns its exit code."""
     started = time.monotonic()
     try:
         objects = _store(urlparse(request.uri).netloc)
-        outcome = Outcome(_run(objects, load_request(objects, request)))
+        code = _run(objects, load_request(objects, request))
     except Permanent as err:
         print(ERROR_MARK + json.dumps(err.as_dict()), flush=True)
-        outcome = Outcome(EXIT_ERROR, err.as_dict())
+        code = EXIT_ERROR
     except Exception:
         traceback.print_exc()
-        outcome = Outcome(EXIT_AGAIN)
-    print(f"exit code {outcome.code} after {time.monotonic() - started:.2f} s", flush=True)
-    return outcome
+        code = EXIT_AGAIN
+    print(f"exit code {code} after {time.monotonic() - started:.2f} s", flush=True)
+    return code
 
 
 @functools.cache
@@ -115,7 +106,7 @@ def main() -> int:
     die_with_parent()
     first_to_go()
     uri, sha256 = sys.argv[1:]
-    return run_job(ArtifactRef(uri=uri, sha256=sha256)).code
+    return run_job(ArtifactRef(uri=uri, sha256=sha256))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A warm process that runs one job after another: one JSON line per job comes in, one goes out (`perdure.adapters.local_jobs`).
+"""A warm process that runs one job after another: a line comes in for each, and its exit code goes out (`perdure.adapters.local_jobs`).
 
 What jobs and the owner's code print goes to standard error, so that it cannot be taken for an answer.
 """
@@ -17,7 +17,7 @@ from perdure.messages.common import ArtifactRef
 
 
 def serve() -> None:
-    """Answer each ``{"uri", "sha256"}`` line with ``{"exit_code", "error"}``, until standard input ends."""
+    """Answer each ``{"uri", "sha256"}`` line with a line that holds the job's exit code, until standard input ends."""
     requests, answers = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -26,10 +26,10 @@ def serve() -> None:
         sys.stdout.reconfigure(line_buffering=True)  # what was printed before a crash is worth most
     faulthandler.enable()
     for line in requests:
-        outcome = run_job(ArtifactRef(**json.loads(line)))
+        exit_code = run_job(ArtifactRef(**json.loads(line)))
         sys.stdout.flush()
         sys.stderr.flush()
-        print(json.dumps({"exit_code": outcome.code, "error": outcome.error}), file=answers, flush=True)
+        print(exit_code, file=answers, flush=True)
 
 
 if __name__ == "__main__":

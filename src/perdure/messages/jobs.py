@@ -39,13 +39,17 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a job's worker group asks of the cluster. Units: workers, cores, GPUs per worker."""
+    """What a job's worker group asks of the cluster. Units: workers, cores, GPUs per worker.
+
+    ``allow_cpu``: where the cluster has no such GPU, the job may go without.
+    """
 
     workers: int = 1
     cpus_per_worker: float = 1
     gpus_per_worker: float = 0
     accelerator: str | None = None
     memory_mb: int | None = None
+    allow_cpu: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +121,11 @@ class JobStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class JobState:
-    """One look at a submission. ``message`` is bounded, for people.
-
-    ``error`` is `PerdureError.as_dict`-shaped: what the job could not publish, because S3 itself refused it.
-    """
+    """One look at a submission. ``message`` is bounded, for people."""
 
     status: JobStatus
     exit_code: int | None = None
     message: str = ""
-    error: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
