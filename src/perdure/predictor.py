@@ -193,36 +193,49 @@ def conform(frame: pl.DataFrame, schema: Sequence[Mapping[str, str]]) -> pl.Data
 
 
 def _as_type(series: pl.Series, named: str) -> pl.Series:
-    wanted, have = parse_dtype(named), series.dtype
-    if have in (pl.Categorical, pl.Enum):
-        series, have = series.cast(pl.String), pl.String()
-    if have.is_float():
+    if series.dtype in (pl.Categorical, pl.Enum):
+        series = series.cast(pl.String)
+    if series.dtype.is_float():
         series = series.fill_nan(None)
-    if str(have) != named:
-        allowed = wanted is not None and (
-            have == pl.Null
-            or (have.is_numeric() and wanted.is_numeric())
-            or (have.is_temporal() and wanted.is_temporal())
-            or (have == pl.String and wanted.is_temporal())
-        )
-        if not allowed:
-            raise InputMismatch(f"column {series.name!r} holds {have}, but the model was trained on {named}")
-        try:
-            cast = _temporal(series, wanted) if have == pl.String else series.cast(wanted)
-        except pl.exceptions.PolarsError as err:
-            raise InputMismatch(f"column {series.name!r} cannot be read as {named}: {str(err).splitlines()[0]}") from None
-        if have.is_float() and wanted.is_integer() and not (series == cast).fill_null(True).all():
-            raise InputMismatch(f"column {series.name!r} holds fractions, but the model was trained on {named}")
-        series = cast
-    return series
+    have, wanted = series.dtype, parse_dtype(named)
+    if str(have) == named:
+        return series
+    if have == pl.String and wanted is not None and wanted.is_temporal() and wanted != pl.Duration:
+        cast = parse_temporal(series, wanted)
+    elif wanted is not None and (
+        have == pl.Null or (have.is_numeric() and wanted.is_numeric()) or (have.is_temporal() and wanted.is_temporal())
+    ):
+        cast = series.cast(wanted, strict=False)
+    else:
+        raise InputMismatch(f"column {series.name!r} holds {have}, but the model was trained on {named}")
+    lost = series.is_not_null() & (cast.is_null() | ((series != cast) if have.is_float() and wanted.is_integer() else False))
+    if lost.any():
+        raise InputMismatch(f"column {series.name!r}: {series.filter(lost)[0]!r} cannot be read as {named}")
+    return cast
 
 
-def _temporal(series: pl.Series, wanted: Any) -> pl.Series:
-    if wanted == pl.Date:
-        return series.str.to_date()
-    if wanted == pl.Time:
-        return series.str.to_time()
-    return series.str.to_datetime(time_unit=wanted.time_unit, time_zone=wanted.time_zone)
+_DATE = ("%Y-%m-%d",)
+_TIME = ("%H:%M:%S%.f", "%H:%M")
+_LOCAL = tuple(f"%Y-%m-%d{between}{time}" for between in "T " for time in _TIME)
+_ZONED = ("%+", "%Y-%m-%d %H:%M:%S%.f%:z")
+
+
+def parse_temporal(text: pl.Series, dtype: Any) -> pl.Series:
+    """ISO dates and times in *text* as *dtype*, null where it is none; what is read does not depend on the other rows.
+
+    A time with an offset needs a type with a time zone, and the reverse.
+    """
+    if dtype == pl.Date:
+        return text.str.to_date(_DATE[0], strict=False)
+    if dtype == pl.Time:
+        made = [text.str.to_time(form, strict=False) for form in _TIME]
+    elif dtype.time_zone is None:
+        made = [text.str.to_datetime(form, strict=False, time_unit=dtype.time_unit) for form in _LOCAL]
+        made.append(text.str.to_date(_DATE[0], strict=False).cast(dtype))
+    else:
+        made = [text.str.to_datetime(form, strict=False, time_unit=dtype.time_unit, time_zone="UTC") for form in _ZONED]
+        made = [series.dt.convert_time_zone(dtype.time_zone) for series in made]
+    return pl.select(pl.coalesce(made)).to_series().alias(text.name)
 
 
 def numbers(features: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

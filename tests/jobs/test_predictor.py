@@ -204,7 +204,7 @@ def test_unpacked_files_go_with_the_predictor(tmp_path: Path) -> None:
     [
         (rows().drop("y"), "missing columns: y; the rows have: x"),
         (rows().with_columns(x=pl.lit("many")), "column 'x' holds String, but the model was trained on Int64"),
-        (rows().with_columns(x=pl.lit(0.5)), "column 'x' holds fractions"),
+        (rows().with_columns(x=pl.lit(0.5)), "column 'x': 0.5 cannot be read as Int64"),
         (rows().with_columns(y=pl.lit("0.5")), "column 'y' holds String"),
     ],
 )
@@ -219,11 +219,30 @@ def test_lossless_differences_do_not_matter(tmp_path: Path) -> None:
     assert scorer.predict(other).equals(scorer.predict(frame))
 
 
+@pytest.mark.parametrize(
+    ("text", "zone", "read"),
+    [
+        ("2026-01-02T03:04:05", None, "2026-01-02T03:04:05"),
+        ("2026-01-02 03:04:05.25", None, "2026-01-02T03:04:05.250000"),
+        ("2026-01-02T03:04", None, "2026-01-02T03:04:00"),
+        ("2026-01-02", None, "2026-01-02T00:00:00"),
+        ("2026-01-02T03:04:05Z", None, None),
+        ("2026-01-02T03:04:05Z", "UTC", "2026-01-02T03:04:05+00:00"),
+        ("2026-01-02 03:04:05+02:00", "UTC", "2026-01-02T01:04:05+00:00"),
+        ("2026-01-02T03:04:05", "UTC", None),
+        ("02.01.2026", None, None),
+    ],
+)
+def test_times_in_text(text: str, zone: str | None, read: str | None) -> None:
+    made = predictor.parse_temporal(pl.Series(["x", text, None]), pl.Datetime("us", zone))
+    assert [value and value.isoformat() for value in made] == [None, read, None]
+
+
 def test_dates_may_come_as_text() -> None:
     schema = [{"name": "at", "dtype": "Datetime(time_unit='us', time_zone=None)"}, {"name": "on", "dtype": "Date"}]
     frame = predictor.conform(pl.DataFrame({"at": ["2026-01-02T03:04:05"], "on": ["2026-01-02"]}), schema)
     assert [str(frame["at"][0]), str(frame["on"][0])] == ["2026-01-02 03:04:05", "2026-01-02"]
-    with pytest.raises(InputMismatch, match="column 'on' cannot be read as Date"):
+    with pytest.raises(InputMismatch, match="column 'on': 'tomorrow' cannot be read as Date"):
         predictor.conform(pl.DataFrame({"at": ["2026-01-02T03:04:05"], "on": ["tomorrow"]}), schema)
 
 
