@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from perdure.config import PostgresSettings, resolve_secret
+from perdure.config import PostgresSettings, Settings, resolve_secret
 from perdure.errors import AccessDenied, InvalidInput, PerdureError, SchemaTooOld, StorageFull, StoreUnavailable
 from perdure.metadata.jsonb import dumps
 
@@ -41,6 +41,16 @@ class Database:
             json_serializer=dumps,
         )
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @classmethod
+    @contextmanager
+    def open(cls, settings: Settings) -> Iterator[Database]:
+        """The database of *settings*, closed at the end of the block. Connects when first used."""
+        database = cls(settings.postgres, tenant=settings.tenant)
+        try:
+            yield database
+        finally:
+            database.close()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

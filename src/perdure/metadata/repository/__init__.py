@@ -1,0 +1,14 @@
+"""Every SQL statement that changes rows: one class per port, each method one transaction.
+
+Concurrency is settled by unique keys and WHERE, never by reading first and hoping. A method that is called again, late, or by somebody who
+was overtaken finds what was committed first.
+"""
+
+from perdure.metadata.repository.datasets import DatasetRows
+from perdure.metadata.repository.models import ModelRows
+from perdure.metadata.repository.projections import ProjectionRows
+from perdure.metadata.repository.promotions import PromotionRows
+from perdure.metadata.repository.runs import RunRows
+from perdure.metadata.repository.steps import StepRows
+
+__all__ = ["DatasetRows", "ModelRows", "ProjectionRows", "PromotionRows", "RunRows", "StepRows"]

@@ -1,0 +1,243 @@
+"""Promotions, votes and releases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from perdure.errors import Conflict, EvidenceChanged, InvalidInput, NotFound, VoteRefused
+from perdure.keys import identity
+from perdure.messages.promotion import ApprovalState, VoteDecision
+from perdure.metadata import tables as t
+from perdure.metadata.jsonb import plain
+from perdure.metadata.repository import records
+from perdure.metadata.repository.lifecycle import lock_step, running
+from perdure.metadata.repository.rows import Rows
+from perdure.ports import Promotion, Release
+
+UNPROVEN = ("temporal", "cli")
+"""Channels on which the actor is a claim: whoever may reach Temporal may write any name."""
+
+
+class PromotionRows(Rows):
+    """`perdure.ports.Promotions` on Postgres."""
+
+    def open(self, step_run: UUID, model_version: UUID, evaluation: UUID, *, required: int, deadline_seconds: float) -> Promotion:
+        """The promotion of this step run, with its approval where people are asked; the first one stays."""
+        with self._database.transaction() as session:
+            step = lock_step(session, self._tenant, step_run)
+            if session.get(t.Promotion, step_run) is None:
+                running(step)
+                run = records.load_run(session, self._tenant, step.run_id)
+                evidence = records.load_evaluation(session, evaluation)
+                if evidence.model_version != model_version:
+                    raise InvalidInput(f"evaluation {evaluation} is of model version {evidence.model_version}", field="evaluation")
+                model = session.scalars(select(t.ModelVersion.model).where(t.ModelVersion.id == model_version)).one()
+                self._add(
+                    session,
+                    t.Promotion,
+                    id=step_run,
+                    model=model,
+                    model_version_id=model_version,
+                    evaluation_id=evaluation,
+                    requested_by=run.requested_by,
+                )
+                if required:
+                    policy = (run.spec.get("promote") or {}).get("approval") or {}
+                    self._add(
+                        session,
+                        t.Approval,
+                        id=identity(step_run, "approval"),
+                        promotion_id=step_run,
+                        evidence_sha256=evidence.evidence_sha256,
+                        required=required,
+                        approvers=policy.get("approvers") or [],
+                        unauthenticated_counts=bool(policy.get("cli", True)) and required == 1,
+                        deadline=datetime.now(UTC) + timedelta(seconds=deadline_seconds),
+                    )
+            return self._promotion(session, step_run)
+
+    def vote(self, promotion: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
+        """Record the vote. Raises EvidenceChanged; VoteRefused for a stranger, a changed mind, or after the decision."""
+        with self._database.transaction() as session:
+            approval = self._approval(session, promotion)
+            if evidence_sha256 != approval.evidence_sha256:
+                raise EvidenceChanged(
+                    "the vote is about other evidence than what is up for decision",
+                    field="evidence_sha256",
+                    remedy="look at the evaluation again (`perdure show`), then vote on it",
+                )
+            before = session.get(t.ApprovalVote, (approval.id, actor))
+            if before is None:
+                self._cast(session, approval, decision, actor, reason, channel)
+            elif before.decision is not decision:
+                raise VoteRefused(
+                    f"{actor!r} has already said {before.decision}", field="actor", remedy="a vote is final; ask another approver"
+                )
+            return self._count(session, approval)
+
+    def approval(self, promotion: UUID) -> ApprovalState:
+        """The votes that count so far."""
+        with self._database.transaction() as session:
+            if session.get(t.Promotion, promotion) is None:
+                raise NotFound(f"there is no promotion {promotion}")
+            if session.get(t.Approval, identity(promotion, "approval")) is None:
+                return ApprovalState(approvals=0, rejections=0, required=0)
+            return self._count(session, self._approval(session, promotion))
+
+    def close(self, promotion: UUID, *, release: bool, reason: str, actor: str) -> Release | None:
+        """Refuse, or release by compare-and-set against the champion that was evaluated. A repeat returns the first outcome."""
+        with self._database.transaction() as session:
+            row = session.scalar(
+                select(t.Promotion).where(t.Promotion.id == promotion, t.Promotion.tenant == self._tenant).with_for_update(key_share=True)
+            )
+            if row is None:
+                raise NotFound(f"there is no promotion {promotion}")
+            if row.state is not t.PromotionState.OPEN:
+                if release != (row.state is t.PromotionState.RELEASED):
+                    raise Conflict(f"promotion {promotion} was {row.state} before: {row.reason}")
+                return self._outcome(session, row)
+            outcome = self._release(session, row, actor, reason) if release else None
+            self._end(session, row, outcome, actor, reason)
+            return outcome
+
+    def _cast(self, session: Session, approval: t.Approval, decision: VoteDecision, actor: str, reason: str, channel: str) -> None:
+        if approval.status is not t.ApprovalStatus.OPEN:
+            raise VoteRefused(f"this was decided before: {approval.status}", remedy="start a run for a new decision")
+        if approval.approvers and actor not in approval.approvers:
+            raise VoteRefused(
+                f"{actor!r} may not decide here", field="actor", remedy=f"ask one of {', '.join(map(str, approval.approvers))}"
+            )
+        counts = channel not in UNPROVEN or approval.unauthenticated_counts
+        self._add(
+            session,
+            t.ApprovalVote,
+            approval_id=approval.id,
+            actor=actor,
+            decision=decision,
+            reason=plain(reason),
+            channel=channel,
+            counts=counts,
+        )
+        detail = {"evidence_sha256": approval.evidence_sha256, "channel": channel, "counts": counts}
+        self._audit(session, f"promotion.{decision}", approval.promotion_id, actor, reason=reason, after=detail)
+        state = self._count(session, approval)
+        if state.rejections or state.approvals >= state.required:  # one rejection decides, as a quorum of approvals does
+            status = t.ApprovalStatus.REJECTED if state.rejections else t.ApprovalStatus.APPROVED
+            session.execute(update(t.Approval).where(t.Approval.id == approval.id).values(status=status))
+
+    def _count(self, session: Session, approval: t.Approval) -> ApprovalState:
+        """The votes that count, oldest first."""
+        query = select(t.ApprovalVote.decision, t.ApprovalVote.actor).where(
+            t.ApprovalVote.approval_id == approval.id, t.ApprovalVote.counts
+        )
+        votes = session.execute(query.order_by(t.ApprovalVote.at, t.ApprovalVote.actor)).all()
+        approved_by = [vote.actor for vote in votes if vote.decision is VoteDecision.APPROVE]
+        rejected_by = [vote.actor for vote in votes if vote.decision is VoteDecision.REJECT]
+        return ApprovalState(
+            approvals=len(approved_by),
+            rejections=len(rejected_by),
+            required=approval.required,
+            approved_by=approved_by,
+            rejected_by=rejected_by,
+        )
+
+    def _approval(self, session: Session, promotion: UUID) -> t.Approval:
+        """The approval, locked: votes are counted one by one."""
+        query = select(t.Approval).where(t.Approval.promotion_id == promotion, t.Approval.tenant == self._tenant)
+        row = session.scalar(query.with_for_update(key_share=True))
+        if row is None:
+            raise NotFound(f"nobody is asked about promotion {promotion}", remedy="`perdure show` tells where the run stands")
+        return row
+
+    def _release(self, session: Session, row: t.Promotion, actor: str, reason: str) -> Release:
+        """Close the open release and open the new one. The partial unique index is what makes two at once impossible."""
+        self._lock(session, "model", row.model)
+        serving = self._serving(session, row.model)
+        if serving is not None and serving.model_version == row.model_version_id:
+            return serving
+        evaluation = records.load_evaluation(session, row.evaluation_id)
+        if not evaluation.passed:
+            raise Conflict(f"evaluation {evaluation.id} did not pass its gates", remedy="a model that misses a gate is not released")
+        status = session.scalar(select(t.Approval.status).where(t.Approval.promotion_id == row.id).with_for_update(key_share=True))
+        if status not in (None, t.ApprovalStatus.APPROVED):
+            raise Conflict(f"people were asked about promotion {row.id}, and it is not approved but {status}")
+        if (serving.model_version if serving else None) != evaluation.champion_version:
+            now = f"version {serving.number}" if serving else "no version"
+            raise Conflict(
+                f"{now} of {row.model!r} serves now, but this version was compared with another",
+                remedy="run again: it will be compared with the version that serves",
+            )
+        # Not before the last release began, whatever the clock says: intervals neither overlap nor turn round.
+        at = session.scalars(select(func.clock_timestamp())).one()
+        if serving is not None:
+            at = max(at, serving.since + timedelta(microseconds=1))
+            session.execute(update(t.Release).where(t.Release.id == serving.id).values(until=at))
+            self._event(session, serving.model_version, t.ModelEventKind.RETIRED, row.id, {"actor": actor, "reason": reason})
+        key = identity(row.id, "release")
+        self._add(
+            session,
+            t.Release,
+            id=key,
+            model=row.model,
+            model_version_id=row.model_version_id,
+            promotion_id=row.id,
+            since=at,
+            actor=plain(actor),
+            reason=plain(reason),
+        )
+        self._event(session, row.model_version_id, t.ModelEventKind.RELEASED, row.id, {"actor": actor, "reason": reason})
+        opened = self._serving(session, row.model)
+        if opened is None or opened.id != key:  # the unique index refused it: somebody released without this lock
+            raise Conflict(f"another version of {row.model!r} was released meanwhile")
+        return opened
+
+    def _end(self, session: Session, row: t.Promotion, outcome: Release | None, actor: str, reason: str) -> None:
+        state = t.PromotionState.RELEASED if outcome else t.PromotionState.REFUSED
+        session.execute(
+            update(t.Promotion)
+            .where(t.Promotion.id == row.id)
+            .values(state=state, reason=plain(reason), closed_by=plain(actor), closed_at=func.clock_timestamp())
+        )
+        open_approval = (t.Approval.promotion_id == row.id, t.Approval.status == t.ApprovalStatus.OPEN)
+        session.execute(update(t.Approval).where(*open_approval).values(status=t.ApprovalStatus.CLOSED))
+        if outcome is None:
+            self._event(session, row.model_version_id, t.ModelEventKind.REFUSED, row.id, {"actor": actor, "reason": reason})
+        action = "promotion.release" if outcome else "promotion.refuse"
+        self._audit(session, action, row.id, actor, reason=reason, after={"release": str(outcome.id)} if outcome else None)
+
+    def _serving(self, session: Session, model: str) -> Release | None:
+        query = (
+            select(t.Release, t.ModelVersion.number)
+            .join(t.ModelVersion, t.ModelVersion.id == t.Release.model_version_id)
+            .where(t.Release.tenant == self._tenant, t.Release.model == model, t.Release.until.is_(None))
+        )
+        found = session.execute(query.with_for_update(of=t.Release, key_share=True)).one_or_none()
+        return records.release(*found) if found is not None else None
+
+    def _outcome(self, session: Session, row: t.Promotion) -> Release | None:
+        """The release that a closed promotion led to: its own, or the one in which its version served already."""
+        if row.state is t.PromotionState.REFUSED:
+            return None
+        query = (
+            select(t.Release, t.ModelVersion.number)
+            .join(t.ModelVersion, t.ModelVersion.id == t.Release.model_version_id)
+            .where(t.Release.model_version_id == row.model_version_id, t.Release.since <= row.closed_at)
+            .order_by(t.Release.since.desc())
+            .limit(1)
+        )
+        return records.release(*session.execute(query).one())
+
+    def _promotion(self, session: Session, key: UUID) -> Promotion:
+        row = session.get_one(t.Promotion, key)
+        return Promotion(
+            id=row.id,
+            model=row.model,
+            model_version=row.model_version_id,
+            evaluation=records.load_evaluation(session, row.evaluation_id),
+            requested_by=row.requested_by,
+            state=row.state,
+        )
