@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from perdure.errors import NotFound
 from perdure.keys import identity
 from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.jobs import Checkpoint
@@ -91,7 +90,7 @@ class ModelRows(EvaluationRows):
             wanted = self._serving(model) if number is None else t.ModelVersion.number == number
             found = session.execute(self._versions(t.ModelVersion.model == model, wanted)).one_or_none()
             if found is None:
-                raise self._unknown(session, model, number)
+                raise records.unknown_model(session, self._tenant, model, number)
             return records.model_version(*found)
 
     def champion(self, model: str) -> ModelVersion | None:
@@ -132,17 +131,3 @@ class ModelRows(EvaluationRows):
             t.Release.tenant == self._tenant, t.Release.model == model, t.Release.until.is_(None)
         )
         return t.ModelVersion.id.in_(open_release)
-
-    def _unknown(self, session: Session, model: str, number: int | None) -> NotFound:
-        numbers = session.scalars(
-            select(t.ModelVersion.number).where(t.ModelVersion.tenant == self._tenant, t.ModelVersion.model == model)
-        ).all()
-        if numbers:
-            what = f"model {model!r} has no version {number}" if number is not None else f"no version of model {model!r} is released"
-            exist = ", ".join(str(n) for n in sorted(numbers)[-10:])
-            return NotFound(what, field="model", remedy=f"name one of its versions: {exist}")
-        names = session.scalars(
-            select(t.ModelVersion.model).where(t.ModelVersion.tenant == self._tenant).distinct().order_by(t.ModelVersion.model).limit(20)
-        ).all()
-        remedy = f"one of {', '.join(names)}" if names else "run a pipeline first: no model was trained yet"
-        return NotFound(f"there is no model {model!r}", field="model", remedy=remedy)

@@ -127,6 +127,24 @@ def model_version(row: t.ModelVersion, predictor: t.Artifact) -> ModelVersion:
     )
 
 
+def unknown_model(session: Session, tenant: str, model: str, number: int | None = None) -> NotFound:
+    """Why there is no such version (None: no released one), and what exists."""
+    numbers = session.scalars(
+        select(t.ModelVersion.number)
+        .where(t.ModelVersion.tenant == tenant, t.ModelVersion.model == model)
+        .order_by(t.ModelVersion.number.desc())
+        .limit(10)
+    ).all()
+    if numbers:
+        what = f"model {model!r} has no version {number}" if number is not None else f"no version of model {model!r} is released"
+        return NotFound(what, field="model", remedy=f"name one of its versions: {', '.join(map(str, reversed(numbers)))}")
+    names = session.scalars(
+        select(t.ModelVersion.model).where(t.ModelVersion.tenant == tenant).distinct().order_by(t.ModelVersion.model).limit(20)
+    ).all()
+    remedy = f"one of {', '.join(names)}" if names else "run a pipeline first: no model was trained yet"
+    return NotFound(f"there is no model {model!r}", field="model", remedy=remedy)
+
+
 def load_evaluation(session: Session, evaluation: UUID) -> Evaluation:
     """The evaluation with its verdicts, in the order of the gates. Raises NotFound."""
     row = session.get(t.Evaluation, evaluation)
