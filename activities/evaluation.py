@@ -8,7 +8,7 @@ from perdure import gates
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
 from perdure.activities.preparation import STALL
-from perdure.keys import digest
+from perdure.keys import digest, step_params
 from perdure.messages.common import Json
 from perdure.messages.evaluation import EvaluateRequest, EvaluateResult
 from perdure.messages.jobs import Engine, JobKind, JobRequest
@@ -35,7 +35,7 @@ class EvaluationActivities:
         claim = self._claims.claim(
             run,
             step,
-            params={"evaluate": run.spec["evaluate"], "target": run.spec["data"]["target"]},
+            params=step_params(StepKind.EVALUATE, run.spec, challenger.model),
             inputs=[challenger.predictor.sha256, champion.predictor.sha256 if champion else "none", dataset.manifest.sha256],
             artifacts="scores",
         )

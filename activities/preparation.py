@@ -10,6 +10,7 @@ from temporalio import activity
 
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
+from perdure.keys import step_params
 from perdure.messages.common import ArtifactRef, Json, StepRunRef
 from perdure.messages.jobs import Engine, JobKind, JobRequest
 from perdure.messages.pipeline import StepKind
@@ -31,10 +32,8 @@ class PreparationActivities:
         run = self._runs.run(request.run_id)
         step = self._steps.begin(request.run_id, request.round, StepKind.PREPARE)
         plan = self._done(step.id, "plan") or self._run(run, step, "plan", JobKind.PLAN, {})
-        data = run.spec["data"]
-        claim = self._claims.claim(
-            run, step, params={**data, "source": {**data["source"], "uri": ""}}, inputs=[plan["source"]["digest"]], artifacts="manifest"
-        )
+        params = step_params(StepKind.PREPARE, run.spec, run.pipeline.name)
+        claim = self._claims.claim(run, step, params=params, inputs=[plan["source"]["digest"]], artifacts="manifest")
         cached = None
         if claim.hit is not None:
             cached = _reused(claim.hit.result or {}, claim.reason)

@@ -8,6 +8,7 @@ from temporalio import activity
 
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
+from perdure.keys import step_params
 from perdure.messages.common import Json
 from perdure.messages.jobs import Engine, JobKind, JobRequest, Latest, Resources
 from perdure.messages.pipeline import StepKind
@@ -35,7 +36,7 @@ class TrainingActivities:
         claim = self._claims.claim(
             run,
             step,
-            params={"train": run.spec["train"], "target": run.spec["data"]["target"], "model": request.model},
+            params=step_params(StepKind.TRAIN, run.spec, request.model),
             inputs=[request.dataset.manifest.sha256],
             artifacts="predictor",
         )

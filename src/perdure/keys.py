@@ -28,3 +28,20 @@ def identity(*parts: object) -> UUID:
 def step_key(step: str, code: str | None, params: Any, inputs: list[str], environment: str) -> str:
     """A step's cache key: what it does, with which code, parameters, inputs (digests) and environment (`design`, section 7)."""
     return digest({"step": step, "code": code, "params": params, "inputs": inputs, "environment": environment})
+
+
+def step_params(step: str, spec: dict[str, Any], model: str) -> dict[str, Any]:
+    """What of a specification enters the key of *step*: activities make keys of it, a dry run foretells them.
+
+    A source counts by its bytes (an input), not by where it lies.
+    """
+    data, target = spec["data"], spec["data"]["target"]
+    match step:
+        case "prepare":
+            return {**data, "source": {**data["source"], "uri": ""}}
+        case "train":
+            return {"train": spec["train"], "target": target, "model": model}
+        case "evaluate":
+            return {"evaluate": spec["evaluate"], "target": target}
+        case _:
+            raise ValueError(f"the step {step!r} is not cached")
