@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perdure.adapters.s3 import ObjectStore
+from perdure.config import Settings
 from perdure.jobs import usercode
 from perdure.jobs.latest import RunState
 from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef
 from perdure.messages.jobs import JobRequest
 from perdure.spec import Pipeline
+
+
+@functools.cache
+def node_objects(bucket: str) -> ObjectStore:
+    """The object store, with the credentials of the node that this process runs on."""
+    return ObjectStore(Settings().s3.model_copy(update={"bucket": bucket}))
 
 
 @dataclass
@@ -43,4 +51,4 @@ class JobContext:
 
     def artifact(self, name: str) -> ArtifactRef:
         """The input *name*, which is an artifact."""
-        return ArtifactRef(**self.request.inputs[name])
+        return ArtifactRef.from_json(self.request.inputs[name])

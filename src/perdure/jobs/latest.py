@@ -73,18 +73,38 @@ class RunState:
         self.epoch = state.epoch
         return state
 
+    def renew(self, owner: str) -> Latest:
+        """Take another epoch: for a group that is restarted, so that a worker which was given up is fenced as well.
+
+        *owner* is unique, as in `acquire`. Raises Fenced where somebody else has taken over meanwhile.
+        """
+
+        def change(state: Latest) -> Latest:
+            if state.owner == owner:
+                return state
+            self._guard(state)
+            return replace(state, epoch=state.epoch + 1, owner=owner)
+
+        state = self._swap(change)
+        self.epoch = state.epoch
+        return state
+
     def commit(self, change: Callable[[Latest], Latest]) -> Latest:
         """Write what *change* makes of the state. Raises Fenced once the epoch has moved or the job has ended."""
 
         def guarded(state: Latest) -> Latest:
             new = change(state)
-            if state.epoch != self.epoch:
-                raise Fenced(f"epoch {self.epoch} of job {self.job} was superseded by {state.epoch} ({state.owner})")
-            if ended(state) and new != state:
-                raise Fenced(f"job {self.job} has ended already")
+            self._guard(state, ending=new == state)
             return new
 
         return self._swap(guarded)
+
+    def _guard(self, state: Latest, *, ending: bool = False) -> None:
+        """Raise Fenced unless this writer's epoch is the newest, and the job goes on (or this very change ended it)."""
+        if state.epoch != self.epoch:
+            raise Fenced(f"epoch {self.epoch} of job {self.job} was superseded by {state.epoch} ({state.owner})")
+        if ended(state) and not ending:
+            raise Fenced(f"job {self.job} has ended already")
 
     def publish_result(self, result: dict[str, Any]) -> Latest:
         """End the job with *result* (JSON); once only. Raises Fenced."""

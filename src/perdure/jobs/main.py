@@ -6,7 +6,6 @@ the job may be tried again (an unreachable part, or a mistake in Perdure's own c
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import os
@@ -22,10 +21,9 @@ from urllib.parse import urlparse
 
 from perdure import spec
 from perdure.adapters.s3 import ObjectStore
-from perdure.config import Settings
 from perdure.errors import PerdureError, Permanent
 from perdure.jobs import usercode
-from perdure.jobs.context import JobContext
+from perdure.jobs.context import JobContext, node_objects
 from perdure.jobs.latest import Fenced, Paused, RunState, ended, load_request
 from perdure.jobs.process import die_with_parent, first_to_go
 from perdure.jobs.status import StatusWriter
@@ -39,7 +37,7 @@ def run_job(request: ArtifactRef) -> int:
     """Run the job of *request* in this process; returns its exit code."""
     started = time.monotonic()
     try:
-        objects = _store(urlparse(request.uri).netloc)
+        objects = node_objects(urlparse(request.uri).netloc)
         code = _run(objects, load_request(objects, request))
     except Permanent as err:
         print(ERROR_MARK + json.dumps(err.as_dict()), flush=True)
@@ -49,11 +47,6 @@ def run_job(request: ArtifactRef) -> int:
         code = EXIT_AGAIN
     print(f"exit code {code} after {time.monotonic() - started:.2f} s", flush=True)
     return code
-
-
-@functools.cache
-def _store(bucket: str) -> ObjectStore:
-    return ObjectStore(Settings().s3.model_copy(update={"bucket": bucket}))
 
 
 def _run(objects: ObjectStore, request: JobRequest) -> int:

@@ -32,6 +32,12 @@ class StatusWriter:
             self._dirty = True
             self._changed.notify()
 
+    @property
+    def current(self) -> dict[str, Any]:
+        """The status as it is written next, or was last."""
+        with self._changed:
+            return self._status
+
     def close(self) -> None:
         """Write what is left to write; waits for a few seconds at most."""
         with self._changed:

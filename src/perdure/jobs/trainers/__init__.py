@@ -1,1 +1,29 @@
-"""Built-in trainers: each one is a function on the contract of `perdure.jobs.trainer`."""
+"""Trainers by name: built-in ones, each a function on the contract of `perdure.jobs.trainer`, and the owner's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from perdure.adapters.s3 import ObjectStore
+from perdure.errors import UnknownTrainer
+from perdure.jobs import usercode
+from perdure.jobs.trainer import TrainContext
+from perdure.messages.common import ArtifactRef
+
+
+def load(name: str, objects: ObjectStore, code: ArtifactRef | None) -> Callable[[TrainContext], Any]:
+    """The trainer called *name*; the owner's is imported from *code*, and its exceptions become UserCodeError.
+
+    Raises UserCodeImport, UnknownTrainer.
+    """
+    if name == "xgboost":
+        from perdure.jobs.trainers import xgboost
+
+        return xgboost.train
+    if code is not None:
+        usercode.install(objects, code)
+    function = usercode.load(name)
+    if not callable(function):
+        raise UnknownTrainer(f"{name} is no function", field="train.trainer", remedy="name a function train(context)")
+    return lambda context: usercode.call(f"the trainer {name}", function, context)
