@@ -14,6 +14,7 @@ import pytest
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from perdure.errors import DataRejected
@@ -176,6 +177,16 @@ async def until(handle: WorkflowHandle[Any, Any], stage: str) -> None:
     raise AssertionError(f"never reached {stage}")
 
 
+async def running(handle: WorkflowHandle[Any, Any]) -> None:
+    for _ in range(500):
+        try:
+            await handle.describe()
+            return
+        except RPCError:
+            await asyncio.sleep(0.02)
+    raise AssertionError(f"{handle.id} never started")
+
+
 async def test_a_run_prepares_in_a_window_and_releases(client: Client) -> None:
     world = World()
     world.partitions = 5
@@ -191,9 +202,9 @@ async def test_a_run_prepares_in_a_window_and_releases(client: Client) -> None:
 
 
 async def test_very_many_partitions_continue_as_new(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    from perdure.workflows import preparation
+    from perdure.workflows import policies
 
-    monkeypatch.setattr(preparation, "PARTITIONS_PER_EXECUTION", 4)
+    monkeypatch.setattr(policies, "PARTITIONS_PER_EXECUTION", 4)
     world = World()
     world.partitions = 10
     async with working(client, world):
@@ -320,6 +331,7 @@ async def test_people_decide_and_a_stranger_does_not(client: Client) -> None:
         handle = await start(client)
         await until(handle, "promote")
         promotion = client.get_workflow_handle(f"promote/{handle.id.replace('/', '-')}/1")
+        await running(promotion)
         for vote, type_ in (({"actor": "bob"}, "VoteRefused"), ({"actor": "ann", "evidence_sha256": "e0"}, "EvidenceChanged")):
             with pytest.raises(WorkflowUpdateFailedError) as refused:
                 await promotion.execute_update("approve", vote)

@@ -1,10 +1,8 @@
 """What the messages of several steps share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 STRICT: dict[str, str] = {"extra": "forbid"}  # as `__pydantic_config__`: an unknown field is an error, not a silent default
@@ -25,7 +23,7 @@ class ArtifactRef:
         return {"uri": self.uri, "sha256": self.sha256, "size": self.size}
 
     @classmethod
-    def from_json(cls, data: Json) -> ArtifactRef:
+    def from_json(cls, data: Json) -> Self:
         """The reference that `as_json` (or a file entry with more fields) describes."""
         return cls(uri=data["uri"], sha256=data["sha256"], size=data.get("size", 0))
 

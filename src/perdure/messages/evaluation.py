@@ -1,7 +1,5 @@
 """Evaluation: challenger and champion on the same frozen rows, slices, gates with reasons."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from uuid import UUID
 

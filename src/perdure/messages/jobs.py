@@ -9,8 +9,6 @@ A job is a directory ``{storage}/jobs/{step_run}[-{name}]/`` on S3 with
 * ``e{epoch}/status.json``   progress for people, at most one write a second.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any

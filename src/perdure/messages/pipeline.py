@@ -1,7 +1,5 @@
 """One run: its request, its plan, its progress and its end."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -41,8 +39,8 @@ class RunRequest:
     """Starts a `TrainingPipeline`.
 
     ``pipeline`` names an applied pipeline, ``version`` one of its versions (a content hash or its prefix; default: the newest).
-    Or ``spec`` holds a whole specification inline. ``params`` overrides ``train.params``. ``cache=False`` recomputes everything, ``recompute_from`` this
-    step and what follows it. ``pause_limit`` is how long a paused run is kept before it fails.
+    Or ``spec`` holds a whole specification inline. ``params`` overrides ``train.params``. ``cache=False`` recomputes everything,
+    ``recompute_from`` this step and what follows it. ``pause_limit`` is how long a paused run is kept before it fails.
     """
 
     pipeline: str | None = None

@@ -1,13 +1,9 @@
 """Data preparation: plan, partitions in a sliding window, one commit."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from uuid import UUID
 
 from perdure.messages.common import ArtifactRef, StepRequest
-
-
 
 
 @dataclass(frozen=True, kw_only=True)

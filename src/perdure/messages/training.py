@@ -1,7 +1,5 @@
 """Distributed training: one job, watched; its result is a model version."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from uuid import UUID
 
