@@ -59,6 +59,7 @@ class TrainingActivities:
                 cpus_per_worker=scaling.cpus_per_worker,
                 gpus_per_worker=scaling.gpus_per_worker,
                 accelerator=scaling.accelerator,
+                allow_cpu=scaling.allow_cpu,
             ),
         )
         copier = _Copier(self._models, step.id)
