@@ -28,7 +28,7 @@ class EvaluationActivities:
     def run(self, request: EvaluateRequest) -> EvaluateResult:
         """Score, compare, judge; the champion is the version that serves when the evaluation begins."""
         run = self._runs.run(request.run_id)
-        step = self._steps.begin(request.run_id, request.round, StepKind.EVALUATE)
+        step = self._steps.begin(request.run_id, request.round, StepKind.EVALUATE, activity.info().scheduled_time)
         challenger = self._models.version(request.model_version)
         dataset = self._datasets.version(request.dataset_version)
         champion = self._models.champion(challenger.model)

@@ -30,7 +30,7 @@ class PreparationActivities:
     def begin(self, request: PrepareRequest) -> PreparePlan:
         """Look at the source, then decide between the cache and work. Raises the plan job's typed errors."""
         run = self._runs.run(request.run_id)
-        step = self._steps.begin(request.run_id, request.round, StepKind.PREPARE)
+        step = self._steps.begin(request.run_id, request.round, StepKind.PREPARE, activity.info().scheduled_time)
         plan = self._done(step.id, "plan") or self._run(run, step, "plan", JobKind.PLAN, {})
         params = step_params(StepKind.PREPARE, run.spec, run.pipeline.name)
         claim = self._claims.claim(run, step, params=params, inputs=[plan["source"]["digest"]], artifacts="manifest")

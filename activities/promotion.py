@@ -28,7 +28,7 @@ class PromotionActivities:
     def open(self, request: PromoteRequest) -> PromotionPlan:
         """The promotion of this step, and what its gates and its policy say."""
         run = self._runs.run(request.run_id)
-        step = self._steps.begin(request.run_id, request.round, StepKind.PROMOTE)
+        step = self._steps.begin(request.run_id, request.round, StepKind.PROMOTE, activity.info().scheduled_time)
         policy = load(run.spec).promote.approval
         champion = self._models.champion(request.model)
         promotion = self._promotions.open(

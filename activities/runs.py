@@ -29,6 +29,7 @@ class RunActivities:
             pipeline=version.id,
             spec=spec.as_json(),
             request=_plain(asdict(request.request)),
+            scheduled=activity.info().scheduled_time,
         )
         return RunPlan(
             run_id=run.id,

@@ -28,7 +28,7 @@ class TrainingActivities:
         """Train, or attach to the training that an earlier attempt started; ``paused`` if people want the run paused."""
         run = self._runs.run(request.run_id)
         spec = load(run.spec)
-        step = self._steps.begin(request.run_id, request.round, StepKind.TRAIN)
+        step = self._steps.begin(request.run_id, request.round, StepKind.TRAIN, activity.info().scheduled_time)
         if step.state == "succeeded":
             return self._result(step, self._models.version(UUID((step.result or {})["model_version"])), cached=False)
         if run.paused:

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Iterator
 from datetime import timedelta
 
-from perdure.adapters.ray_jobs import RayJobs
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -23,6 +22,7 @@ from perdure.activities.training import TrainingActivities
 from perdure.adapters.job_files import S3JobFiles
 from perdure.adapters.local_jobs import LocalJobs
 from perdure.adapters.no_ray import NoRay
+from perdure.adapters.ray_jobs import RayJobs
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
 from perdure.messages.jobs import Engine
@@ -51,8 +51,8 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
         database = stack.enter_context(Database.open(settings))
         objects = ObjectStore(settings.s3, attempts=2)  # the activity itself waits, with patience and heartbeats
         files = S3JobFiles(objects)
-        local = stack.enter_context(LocalJobs(settings))
-        ray: Compute = stack.enter_context(RayJobs(settings)) if settings.ray.url else NoRay()
+        local = stack.enter_context(contextlib.closing(LocalJobs(settings)))
+        ray: Compute = stack.enter_context(contextlib.closing(RayJobs(settings.ray))) if settings.ray.url else NoRay()
         runs, steps, datasets, models = RunRows(database), StepRows(database), DatasetRows(database), ModelRows(database)
         claims = Claims(steps, files, environment())
         jobs = JobRunner(steps, files, {Engine.LOCAL: local, Engine.RAY: ray})

@@ -7,14 +7,15 @@ import logging
 import signal
 import threading
 
-from perdure.adapters.ray_jobs import RayJobs
 from prometheus_client import Counter, Gauge, start_http_server
 
 from perdure.adapters.mlflow import Tracking
+from perdure.adapters.ray_jobs import RayJobs
 from perdure.adapters.s3 import ObjectStore
+from perdure.adapters.temporal import TemporalExecutions
 from perdure.config import Settings
 from perdure.metadata.database import Database
-from perdure.metadata.repository import ProjectionRows, StepRows
+from perdure.metadata.repository import ProjectionRows, RunRows, StepRows
 from perdure.ports import Compute
 from perdure.reconciler import Reconciler
 from perdure.telemetry import configure_logs
@@ -35,9 +36,10 @@ def main(settings: Settings) -> None:
         start_http_server(settings.worker.metrics_port, addr="127.0.0.1")
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(Database.open(settings))
-        engines: list[Compute] = [stack.enter_context(RayJobs(settings))] if settings.ray.url else []
+        engines: list[Compute] = [stack.enter_context(contextlib.closing(RayJobs(settings.ray)))] if settings.ray.url else []
         tracking = Tracking(settings, ObjectStore(settings.s3, attempts=2)) if settings.mlflow.url else None
-        reconciler = Reconciler(ProjectionRows(database), tracking, StepRows(database), engines)
+        executions = stack.enter_context(TemporalExecutions.open(settings))
+        reconciler = Reconciler(RunRows(database), StepRows(database), ProjectionRows(database), executions, tracking, engines)
         log.info("reconciler ready")
         while not stop.is_set():
             done = reconciler.run_once()

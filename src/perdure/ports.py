@@ -225,11 +225,17 @@ class Runs(Protocol):
     def pipeline(self, name: str, version: str | None = None) -> PipelineVersion:
         """The newest version of *name*, or the one whose sha256 starts with *version*. Raises NotFound naming what exists."""
 
-    def open(self, *, workflow_id: str, chain: str, pipeline: UUID, spec: Json, request: Json) -> Run:
-        """The run of this workflow chain. Raises Conflict where another chain had this workflow id."""
+    def open(self, *, workflow_id: str, chain: str, pipeline: UUID, spec: Json, request: Json, scheduled: datetime | None = None) -> Run:
+        """The run of this workflow chain. Raises Conflict where another chain had this workflow id.
+
+        A run that ended without success is live again: its workflow was reset. Unless that end came after *scheduled*: then Conflict.
+        """
 
     def run(self, run_id: UUID) -> Run:
         """The run. Raises NotFound."""
+
+    def live(self) -> list[tuple[UUID, str, str]]:
+        """Id, workflow id and chain of every run that has not ended, oldest first."""
 
     def close(self, run_id: UUID, state: RunState, error: Json | None) -> None:
         """Move a live run, and its running steps, to their end; ending it again the same way is a no-op."""
@@ -241,8 +247,11 @@ class Runs(Protocol):
 class Steps(Protocol):
     """Step runs, their cache, their submissions, their progress."""
 
-    def begin(self, run_id: UUID, round: int, step: StepKind) -> StepRun:
-        """The step run with id ``keys.identity(run_id, round, step)``; opened, or reopened if it had failed (a reset)."""
+    def begin(self, run_id: UUID, round: int, step: StepKind, scheduled: datetime | None = None) -> StepRun:
+        """The step run with id ``keys.identity(run_id, round, step)``; opened, or reopened if it had failed.
+
+        That is a reset of the workflow, unless the end came after *scheduled*: then this attempt was overtaken, and Conflict is raised.
+        """
 
     def step(self, step_run: UUID) -> StepRun:
         """The step run. Raises NotFound."""

@@ -9,9 +9,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
 
 from perdure.errors import PerdureError, Transient
-from perdure.ports import Compute, PendingMetrics, PendingRelease, PendingRun, PendingVersion, Projections, Steps
+from perdure.messages.pipeline import RunState
+from perdure.ports import Compute, PendingMetrics, PendingRelease, PendingRun, PendingVersion, Projections, Runs, Steps
 
 log = logging.getLogger("perdure.reconciler")
 
@@ -32,6 +34,13 @@ class Registry(Protocol):
         """The alias of the version that serves."""
 
 
+class Executions(Protocol):
+    """What the reconciler needs of Temporal."""
+
+    def ended_as(self, workflow_id: str) -> str | None:
+        """How the workflow ended (``terminated``, ``timed out``, ``gone``, …), or None while it runs. Raises TemporalUnavailable."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pass:
     """What one pass did: objects pushed or stopped, objects that could not be."""
@@ -43,12 +52,22 @@ class Pass:
 class Reconciler:
     """One pass at a time; every part of a pass is idempotent, so two reconcilers only do the same work twice."""
 
-    def __init__(self, projections: Projections, registry: Registry | None, steps: Steps, engines: list[Compute]) -> None:
-        self._rows, self._registry, self._steps, self._engines = projections, registry, steps, engines
+    def __init__(
+        self,
+        runs: Runs,
+        steps: Steps,
+        projections: Projections,
+        executions: Executions,
+        registry: Registry | None,
+        engines: list[Compute],
+    ) -> None:
+        self._runs, self._steps, self._rows = runs, steps, projections
+        self._executions, self._registry, self._engines = executions, registry, engines
+        self._suspects: set[UUID] = set()
 
     def run_once(self) -> Pass:
         """One pass. An unreachable part ends its own share of the pass only."""
-        outcomes = [self._attempt("jobs", self._stop_orphans)]
+        outcomes = [self._attempt("runs", self._close_ended), self._attempt("jobs", self._stop_orphans)]
         if self._registry is not None:
             registry = self._registry
             outcomes.append(self._attempt("mlflow", lambda: self._project(registry)))
@@ -64,6 +83,25 @@ class Reconciler:
         except Exception:
             log.exception("cannot reconcile", extra={"work": what})
         return None
+
+    def _close_ended(self) -> int:
+        """Close runs whose workflow ended without closing its rows: terminated, timed out, or deleted.
+
+        A run is closed at the second pass that finds it so: a workflow that is just ending closes its own rows.
+        """
+        ended = {run: how for run, workflow_id, _ in self._runs.live() if (how := self._executions.ended_as(workflow_id)) is not None}
+        certain = self._suspects & set(ended)
+        for run in certain:
+            error = {
+                "type": "Terminated",
+                "message": f"the workflow was {ended[run]}",
+                "field": None,
+                "remedy": "`temporal workflow reset` goes on with it",
+            }
+            self._runs.close(run, RunState.TERMINATED, error)
+            log.info("closed a run whose workflow had ended", extra={"run": str(run), "as": ended[run]})
+        self._suspects = set(ended) - certain
+        return len(certain)
 
     def _stop_orphans(self) -> int:
         """Stop the jobs of steps that have ended without them: a terminated run runs no clean-up of its own."""
