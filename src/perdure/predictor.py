@@ -186,7 +186,8 @@ def conform(frame: pl.DataFrame, schema: Sequence[Mapping[str, str]]) -> pl.Data
     A NaN becomes a null, as CSV, JSON and pandas differ in them. Values are converted only where nothing is lost (numbers among each other,
     text to dates). Raises InputMismatch naming the column.
     """
-    missing = [column["name"] for column in schema if column["name"] not in frame.columns]
+    present = set(frame.columns)
+    missing = [column["name"] for column in schema if column["name"] not in present]
     if missing:
         raise InputMismatch(f"missing columns: {', '.join(missing)}; the rows have: {', '.join(frame.columns) or 'none'}")
     return frame.select([_as_type(frame.get_column(column["name"]), column["dtype"]) for column in schema])
@@ -243,17 +244,17 @@ def numbers(features: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
 
     Raises OwnerCodeError naming a column that is missing, holds no numbers, or an infinite one.
     """
+    schema = dict(features.schema)
     for name in names:
-        if name not in features.columns:
-            raise OwnerCodeError(f"the transform's output lacks the column {name!r}; it has: {', '.join(features.columns[:20])}")
-        dtype = features.schema[name]
+        dtype = schema.get(name)
+        if dtype is None:
+            raise OwnerCodeError(f"the transform's output lacks the column {name!r}; it has: {', '.join([*schema][:20])}")
         if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
             raise OwnerCodeError(f"the transform's column {name!r} holds {dtype}; features are numbers or booleans")
     cast = features.select(pl.col(names).cast(pl.Float32).fill_nan(None))
-    infinite = cast.select(pl.all().is_infinite().any())
-    for name in names:
-        if infinite.get_column(name).any():
-            raise OwnerCodeError(f"the feature {name!r} holds an infinite value, or one too large for 32 bits")
+    infinite = cast.select(pl.all().is_infinite().any()).row(0)
+    if True in infinite:
+        raise OwnerCodeError(f"the feature {names[infinite.index(True)]!r} holds an infinite value, or one too large for 32 bits")
     return cast
 
 

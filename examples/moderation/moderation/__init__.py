@@ -1,0 +1,1 @@
+"""Spam among text messages: the owner's part of the example."""

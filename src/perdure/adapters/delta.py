@@ -1,0 +1,65 @@
+"""Delta tables: a version for every data set, each committed once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from perdure.adapters.s3 import ObjectStore
+from perdure.errors import ObjectsUnavailable, bounded
+
+_MARK = "perdure.dataset"  # in a commit's metadata: which data set the version holds
+_PAUSES = (0.0, 0.2, 1.0, 3.0)
+
+
+def overwrite(objects: ObjectStore, uri: str, rows: Callable[[], Any], *, identity: str, memory: int) -> int:
+    """Make the arrow stream that *rows* opens the newest version of the table at *uri*; returns the version's number.
+
+    Once per *identity*: where it has been committed before, nothing is written and its version is returned, even if others followed. About
+    *memory* bytes are buffered. Raises ObjectsUnavailable, AccessDenied, NotFound.
+    """
+    options = objects.storage_options()
+    try:
+        for pause in _PAUSES:
+            time.sleep(pause)
+            if (version := _committed(uri, identity, options)) is not None:
+                return version
+            try:
+                write_deltalake(
+                    uri,
+                    rows(),
+                    mode="overwrite",
+                    schema_mode="overwrite",
+                    storage_options=options,
+                    target_file_size=memory,
+                    commit_properties=CommitProperties(
+                        custom_metadata={_MARK: identity},
+                        app_transactions=[Transaction(identity, 1)],
+                        max_commit_retries=0,  # whoever was faster may have committed this very data set: look again first
+                    ),
+                )
+            except CommitFailedError:
+                continue
+    except (DeltaError, OSError) as err:
+        next(objects.list("delta/"), None)  # says in typed words what is wrong with S3, if it is S3
+        raise ObjectsUnavailable(f"{uri} could not be committed: {bounded(str(err), 500)}", remedy="see the S3 server's log") from err
+    raise ObjectsUnavailable(f"{uri}: others keep committing to this table", remedy="try again when they are done")
+
+
+def _committed(uri: str, identity: str, options: dict[str, str]) -> int | None:
+    """The version that holds *identity*, if there is one."""
+    try:
+        table = DeltaTable(uri, storage_options=options)
+    except TableNotFoundError:
+        return None
+    if table.transaction_version(identity) is None:
+        return None
+    for limit in (20, None):  # it is nearly always among the newest
+        for entry in table.history(limit):
+            if entry.get(_MARK) == identity:
+                return int(entry["version"])
+    raise ObjectsUnavailable(f"{uri} holds {identity}, but its log was cut off before it", remedy="keep the table's log")

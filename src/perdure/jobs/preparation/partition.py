@@ -1,0 +1,166 @@
+"""One partition: read, verify, check each row, set bad rows aside with their reasons, and split the good ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from perdure.errors import DataRejected
+from perdure.jobs.context import JobContext
+from perdure.jobs.preparation import profile
+from perdure.jobs.preparation.columns import FAILURES, Failures, failing, typed
+from perdure.jobs.preparation.reading import reader
+from perdure.jobs.preparation.rows import TEST, TRAIN, membership, unsplittable
+from perdure.jobs.preparation.schema import RowSchema, row_schema
+from perdure.jobs.preparation.source import Sources
+from perdure.jobs.preparation.tables import KIND, TableWriter, frames
+from perdure.jobs.preparation.text import RAW, REASON
+from perdure.keys import canonical
+from perdure.messages.common import Json
+from perdure.spec import Data
+
+MOST_CLASSES = 1_000
+_FAILURES = 50  # kinds of failure that are told
+_EXAMPLE = 100  # characters
+
+
+def partition(job: JobContext) -> Json:
+    """Read partition ``request.index`` of the plan; results are committed only if its bytes are those of the plan.
+
+    Raises SourceMissing, SourceChanged, SchemaBroken, DataRejected (too many classes), UserCodeImport, UserCodeError.
+    """
+    plan, index, data = job.request.inputs["plan"], job.request.index, job.spec.data
+    part = plan["partitions"][index]
+    source = reader(data.source, Sources(job.objects), data.memory_mb, job.scratch)
+    work = _Partition(job, plan, row_schema(job))
+    repeated = _repeated(job, plan, index)
+    row = 0
+    for each in part["ranges"]:
+        for parsed in source.read(each, plan["fields"]):
+            new = ~np.isin(np.arange(row, row + parsed.rows.height), repeated)
+            work.add(parsed.rows.filter(pl.Series(new)) if not new.all() else parsed.rows)
+            work.set_aside(parsed.unreadable)
+            row += parsed.rows.height
+            job.progress({"phase": "partition", "index": index, "rows": row})
+    return {"index": index, "duplicates": len(repeated), **work.result()}
+
+
+def _repeated(job: JobContext, plan: Json, index: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The rows of this partition that repeat an earlier row."""
+    if plan["duplicates"] is None:
+        return np.empty(0, dtype=np.int64)
+    memory = (job.spec.data.memory_mb << 20) // 64
+    found = [t.filter(pl.col("partition") == index)["row"] for t in frames(job.objects, [plan["duplicates"]], job.scratch, memory)]
+    return pl.concat(found).to_numpy()
+
+
+class _Partition:
+    """What becomes of a partition's rows."""
+
+    def __init__(self, job: JobContext, plan: Json, schema: RowSchema) -> None:
+        self._job, self._plan, self._schema, self._data = job, plan, schema, job.spec.data
+        self._tables = {name: TableWriter(job.scratch, f"{name}.parquet") for name in (TRAIN, TEST, "quarantine")}
+        self._profiles: dict[str, Json] = {}
+        self._classes: dict[str, dict[str, int]] = {TRAIN: {}, TEST: {}}
+        self._failures: dict[tuple[str, str], Json] = {}
+
+    def add(self, raw: pl.DataFrame) -> None:
+        """Check and split rows."""
+        frame, unfit = typed(raw, self._plan["columns"])
+        failures = pl.concat([unfit, _unlabeled(frame, self._data, unfit), unsplittable(frame, self._data.split)])
+        sound = _without(frame, failures)
+        checked = self._schema.failures(frame.filter(sound))
+        failures = pl.concat([failures, checked.with_columns(sound.arg_true().cast(pl.UInt32).gather(checked["row"]).alias("row"))])
+        if failures.height:
+            reasons = _reasons(failures)
+            broken = raw[reasons["row"].to_list()].with_columns(pl.lit(None, pl.String).alias(RAW), reasons[REASON])
+            self._tables["quarantine"].write(broken)
+            self._count(failures)
+            frame = frame.filter(_without(frame, failures))
+        chosen = membership(frame, self._data.split, self._data.target.column, self._plan["cut"])
+        for name in (TRAIN, TEST):
+            rows = frame.filter(chosen == name)
+            if rows.height:
+                self._tables[name].write(rows)
+                self._measure(name, rows)
+
+    def set_aside(self, unreadable: pl.DataFrame) -> None:
+        """Rows that could not be read as columns; they carry their reasons."""
+        if not unreadable.height:
+            return
+        self._tables["quarantine"].write(unreadable)
+        self._count(
+            unreadable.select(
+                pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
+                pl.lit("").alias("column"),
+                pl.col(REASON).alias("check"),
+                pl.col(RAW).alias("example"),
+            )
+        )
+
+    def result(self) -> Json:
+        """Store everything; the job's result."""
+        files = {name: table.store(self._job.objects) for name, table in self._tables.items()}
+        summary = self._job.objects.put(KIND, "profile-part.json", canonical(self._profiles))
+        counts = {name: file["rows"] if file else 0 for name, file in files.items()}
+        return {
+            "rows": counts[TRAIN] + counts[TEST],
+            "quarantined": counts["quarantine"],
+            "files": files,
+            "classes": profile.add_counts(self._classes[TRAIN], self._classes[TEST]),
+            "train_classes": self._classes[TRAIN],
+            "failures": sorted(self._failures.values(), key=lambda failure: -failure["count"])[:_FAILURES],
+            "profile": summary.as_json(),
+        }
+
+    def _measure(self, split: str, rows: pl.DataFrame) -> None:
+        part = profile.measure(rows, self._schema.personal)
+        self._profiles[split] = profile.merge([self._profiles[split], part]) if split in self._profiles else part
+        if self._data.target.task == "classification":
+            counts = rows.get_column(self._data.target.column).cast(pl.String).rename("class").value_counts(name="n")
+            named = dict(zip(counts["class"].to_list(), counts["n"].to_list(), strict=True))
+            self._classes[split] = profile.add_counts(self._classes[split], named)
+            if len(self._classes[split]) > MOST_CLASSES:
+                raise DataRejected(
+                    f"the target {self._data.target.column!r} has more than {MOST_CLASSES} different values",
+                    field="data.target.task",
+                    remedy="set data.target.task: regression for a number, or name the column that holds the class",
+                )
+
+    def _count(self, failures: Failures) -> None:
+        """Count kinds of failure, with an example of each; never one of a personal column, nor of a whole row that may have one."""
+        personal = self._schema.personal
+        for (column, check), group in failures.group_by("column", "check", maintain_order=True):
+            kind = (str(column), str(check))
+            hidden = column in personal or (not column and personal)
+            example = None if hidden else group["example"].drop_nulls().first()
+            known = self._failures.setdefault(kind, {"column": kind[0], "check": kind[1], "count": 0, "example": None})
+            known["count"] += group.height
+            known["example"] = known["example"] or (None if example is None else str(example)[:_EXAMPLE])
+
+
+def _unlabeled(frame: pl.DataFrame, data: Data, unfit: Failures) -> Failures:
+    """Rows without a label: none, NaN, or (a number) infinite. Values that were no number have been told already."""
+    label = frame.get_column(data.target.column)
+    missing = label.is_null()
+    if data.target.task == "regression" and label.dtype.is_float():
+        missing = missing | label.is_infinite().fill_null(False)
+    told = unfit.filter(pl.col("column") == data.target.column)["row"]
+    found = failing(missing, data.target.column, "is missing")
+    return found.filter(~pl.col("row").is_in(told.implode())) if told.len() else found
+
+
+def _without(frame: pl.DataFrame, failures: Failures) -> pl.Series:
+    """A mask of the rows that have no failure."""
+    mask = np.ones(frame.height, dtype=bool)
+    mask[failures["row"].to_numpy()] = False
+    return pl.Series(mask)
+
+
+def _reasons(failures: Failures) -> pl.DataFrame:
+    """One line a row: each column with the checks that it breaks."""
+    told = pl.when(pl.col("column") == "").then(pl.col("check")).otherwise(pl.concat_str("column", pl.lit(": "), "check"))
+    reasons = failures.group_by("row").agg(told.unique(maintain_order=True).str.join("; ").alias(REASON))
+    return reasons.sort("row").cast({"row": FAILURES["row"]})
