@@ -7,9 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
-
-import polars as pl
+from typing import TYPE_CHECKING, Any, overload
 
 from perdure.adapters.s3 import ObjectStore
 from perdure.jobs.latest import Paused, RunState
@@ -17,7 +15,11 @@ from perdure.jobs.status import StatusWriter
 from perdure.jobs.trainer import Restored, checkpoint_due
 from perdure.messages.common import ArtifactRef
 from perdure.messages.jobs import Checkpoint, ControlCommand
-from perdure.spec import Train
+
+if TYPE_CHECKING:  # a worker that is waited for does not import what it does not need
+    import polars as pl
+
+    from perdure.spec import Train
 
 _HISTORY = 500  # rounds; those since the last checkpoint are always among them
 _CONTROL_AGE = 2.0  # seconds between looks at ``control`` outside of checkpoints
@@ -27,7 +29,11 @@ _CONTROL_AGE = 2.0  # seconds between looks at ``control`` outside of checkpoint
 class TrainPlan:
     """What all workers of a training are told alike."""
 
-    train: Train
+    trainer: str
+    params: dict[str, Any]
+    every_rounds: int
+    keep: int
+    threads: int
     features: list[str]
     classes: list[str]
     files: dict[str, list[ArtifactRef]]
@@ -38,8 +44,16 @@ class TrainPlan:
         """The plan that a dataset's *manifest* makes of the specification's training section."""
         features = manifest["features"]
         splits = {"train": features["files"], "validation": features.get("validation", [])}
-        files = {name: [ArtifactRef.from_json(file) for file in listed] for name, listed in splits.items() if listed}
-        return cls(train=train, features=features["names"], classes=manifest["classes"], files=files)
+        return cls(
+            trainer=train.trainer,
+            params={"rounds": 100, **train.params},
+            every_rounds=train.checkpoint.every_rounds,
+            keep=train.checkpoint.keep,
+            threads=max(1, int(train.scaling.cpus_per_worker)),
+            features=features["names"],
+            classes=manifest["classes"],
+            files={name: [ArtifactRef.from_json(file) for file in listed] for name, listed in splits.items() if listed},
+        )
 
 
 @dataclass(frozen=True)
@@ -72,10 +86,10 @@ class JobTraining:
         self._uncommitted = 0  # rounds since the last checkpoint
         self._started, self._loaded, self._ended = time.monotonic(), 0.0, 0.0
         self.rank, self.world_size, self.rendezvous = rank, world_size, rendezvous
-        self.params: Mapping[str, Any] = {"rounds": 100, **plan.train.params}
-        self.features, self.classes, self.device, self.splits = plan.features, plan.classes, plan.device, list(plan.files)
-        self.seed = int(self.params.get("seed", self.params.get("random_state", 0)))
-        self.threads = max(1, int(plan.train.scaling.cpus_per_worker))
+        self.params: Mapping[str, Any] = plan.params
+        self.features, self.classes, self.splits = plan.features, plan.classes, list(plan.files)
+        self.seed = int(plan.params.get("seed", plan.params.get("random_state", 0)))
+        self.threads, self.device = plan.threads, plan.device
 
     def shards(self, name: str = "train") -> Sequence[pl.DataFrame]:
         """This rank's shards, in the manifest's order, verified as they are read."""
@@ -92,7 +106,7 @@ class JobTraining:
 
     def checkpoint_due(self, round: int) -> bool:
         """Every ``train.checkpoint.every_rounds``, and the last one."""
-        return checkpoint_due(round, self._plan.train.checkpoint.every_rounds, int(self.params["rounds"]))
+        return checkpoint_due(round, self._plan.every_rounds, int(self.params["rounds"]))
 
     def report(self, round: int, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
         """Progress, and a checkpoint that is committed when this returns. Raises Fenced, Paused."""
@@ -104,7 +118,7 @@ class JobTraining:
         self._history = [*self._history, (round, dict(metrics))][-max(_HISTORY, self._uncommitted) :]
         self._status.update(round=round, metrics=dict(metrics), history=self._history, phase="training")
         if checkpoint is not None:
-            self._run.save_checkpoint(round, dict(metrics), checkpoint, keep=self._plan.train.checkpoint.keep)
+            self._run.save_checkpoint(round, dict(metrics), checkpoint, keep=self._plan.keep)
             self._uncommitted = 0
             obey(self._run, round)
 
@@ -135,7 +149,7 @@ def obey(run: RunState, round: int) -> None:
         raise Paused(f"at round {round}, as asked")
 
 
-class _Shards(Sequence[pl.DataFrame]):
+class _Shards(Sequence["pl.DataFrame"]):
     def __init__(self, objects: ObjectStore, files: list[ArtifactRef]) -> None:
         self._objects, self._files = objects, files
 
@@ -149,4 +163,6 @@ class _Shards(Sequence[pl.DataFrame]):
     def __getitem__(self, index: int | slice) -> pl.DataFrame | Sequence[pl.DataFrame]:
         if isinstance(index, slice):
             return _Shards(self._objects, self._files[index])
+        import polars as pl
+
         return pl.read_parquet(io.BytesIO(self._objects.get(self._files[index])))

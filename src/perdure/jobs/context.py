@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perdure.adapters.s3 import ObjectStore
-from perdure.config import Settings
 from perdure.jobs import usercode
 from perdure.jobs.latest import RunState
 from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef
 from perdure.messages.jobs import JobRequest
 from perdure.spec import Pipeline
-
-
-@functools.cache
-def node_objects(bucket: str) -> ObjectStore:
-    """The object store, with the credentials of the node that this process runs on."""
-    return ObjectStore(Settings().s3.model_copy(update={"bucket": bucket}))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import tempfile
 import threading
@@ -11,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -20,11 +21,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from perdure.errors import JobCrashed, PerdureError, bounded, from_dict
 from perdure.jobs import capacity, trainers, usercode
 from perdure.jobs.checkpoints import JobTraining, Trained, TrainPlan, obey
-from perdure.jobs.context import JobContext, node_objects
 from perdure.jobs.latest import Fenced, Paused, RunState
+from perdure.jobs.node import object_store
 from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef
 from perdure.messages.jobs import Checkpoint, Resources
+
+if TYPE_CHECKING:  # workers import this module, but not what only the driver needs
+    from perdure.jobs.context import JobContext
 
 _LOSSES = 3  # groups lost in a row without a new checkpoint: not the machines' fault
 _LOOK = 5.0  # seconds between looks at ``control`` while workers are waited for
@@ -32,6 +36,17 @@ _LOOK = 5.0  # seconds between looks at ``control`` while workers are waited for
 
 class WorkerLost(Exception):
     """A worker of the group died."""
+
+
+def _warm_up(trainer: str, bucket: str) -> None:
+    """Import what training needs while the rest of the group starts."""
+    if trainer == "xgboost":
+        from perdure.jobs.trainers.xgboost import import_xgboost
+
+        import_xgboost()
+    import polars  # noqa: F401
+
+    object_store(bucket)
 
 
 @dataclass(frozen=True)
@@ -63,12 +78,9 @@ class Outcome:
 class Worker:
     """One member of the group: trains in one thread and answers in another (max_concurrency=2)."""
 
-    def __init__(self, trainer: str) -> None:
+    def __init__(self, trainer: str, bucket: str) -> None:
         self._tracker: Any = None
-        if trainer == "xgboost":  # while the rest of the group is started
-            from perdure.jobs.trainers.xgboost import import_xgboost
-
-            threading.Thread(target=import_xgboost, daemon=True).start()
+        threading.Thread(target=_warm_up, args=(trainer, bucket), daemon=True).start()
 
     def pid(self) -> int:
         """Also a sign of life."""
@@ -105,7 +117,7 @@ class Worker:
             return Outcome(unknown=traceback.format_exc())
 
     def _train(self, task: Task) -> Trained:
-        objects = node_objects(task.bucket)
+        objects = object_store(task.bucket)
         run = RunState(objects, task.job, task.epoch)
         with tempfile.TemporaryDirectory(prefix="perdure-") as scratch, StatusWriter(run) as status:
             context = JobTraining(
@@ -121,14 +133,14 @@ class Worker:
             )
             if task.rank == 0:
                 status.update(phase="loading", workers=task.pids, device=task.plan.device)
-            trainers.load(task.plan.train.trainer, objects, task.code)(context)
+            trainers.load(task.plan.trainer, objects, task.code)(context)
             return context.trained()
 
 
 def train(job: JobContext, plan: TrainPlan) -> Trained:
     """Train to the end on a group of workers. Raises Fenced, Paused, JobCrashed, and the trainer's typed errors."""
     ray.init(logging_level="WARNING")
-    plan, resources = _granted(plan)
+    plan, resources = _granted(job, plan)
     group = placement_group([capacity.bundle(resources)] * resources.workers, strategy="PACK")
     lost_at: list[int] = []
     try:
@@ -137,7 +149,7 @@ def train(job: JobContext, plan: TrainPlan) -> Trained:
             round = state.checkpoint.round if state.checkpoint else 0
             obey(job.run, round)
             try:
-                with _workers(group, resources, plan) as workers:
+                with _workers(job, plan, resources, group) as workers:
                     return _train_once(job, plan, resources, workers, state.checkpoint)
             except WorkerLost as lost:
                 print(f"epoch {job.run.epoch}: {lost}", flush=True)
@@ -157,9 +169,9 @@ def _owner(job: JobContext) -> str:
     return f"{ray.get_runtime_context().get_job_id()}/{os.getpid()}/{job.scratch.name}"
 
 
-def _granted(plan: TrainPlan) -> tuple[TrainPlan, Resources]:
+def _granted(job: JobContext, plan: TrainPlan) -> tuple[TrainPlan, Resources]:
     """The plan with its device, and what the group asks of Ray: without GPUs where there are none and the specification allows it."""
-    scaling = plan.train.scaling
+    scaling = job.spec.train.scaling
     wanted = Resources(
         workers=scaling.workers,
         cpus_per_worker=scaling.cpus_per_worker,
@@ -179,7 +191,7 @@ def _nodes() -> list[capacity.Node]:
 
 
 @contextlib.contextmanager
-def _workers(group: Any, resources: Resources, plan: TrainPlan) -> Iterator[list[Any]]:
+def _workers(job: JobContext, plan: TrainPlan, resources: Resources, group: Any) -> Iterator[list[Any]]:
     """The group's actors, killed at the end."""
     remote = ray.remote(Worker)
     workers = [
@@ -188,7 +200,7 @@ def _workers(group: Any, resources: Resources, plan: TrainPlan) -> Iterator[list
             num_gpus=resources.gpus_per_worker,
             max_concurrency=2,
             scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
-        ).remote(plan.train.trainer)
+        ).remote(plan.trainer, job.objects.bucket)
         for rank in range(resources.workers)
     ]
     try:
@@ -203,10 +215,11 @@ def _train_once(job: JobContext, plan: TrainPlan, resources: Resources, workers:
     try:
         pids = _wait_for(job, resources, workers, checkpoint)
         rendezvous = None
-        if len(workers) > 1 and plan.train.trainer == "xgboost":
+        if len(workers) > 1 and plan.trainer == "xgboost":
             rendezvous = ray.get(workers[0].open_tracker.remote(len(workers)))
         told = Task(job.objects.bucket, job.request.job, job.request.code, plan, job.run.epoch, checkpoint, 0, pids, rendezvous)
         running = [worker.run.remote(replace(told, rank=rank)) for rank, worker in enumerate(workers)]
+        importlib.import_module("perdure.predictor")  # for the end, while nobody waits for this process
         pending = running
         while pending:
             done, pending = ray.wait(pending)

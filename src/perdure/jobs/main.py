@@ -23,9 +23,9 @@ from perdure import spec
 from perdure.adapters.s3 import ObjectStore
 from perdure.errors import PerdureError, Permanent
 from perdure.jobs import usercode
-from perdure.jobs.context import JobContext, node_objects
+from perdure.jobs.context import JobContext
 from perdure.jobs.latest import Fenced, Paused, RunState, ended, load_request
-from perdure.jobs.process import die_with_parent, first_to_go
+from perdure.jobs.node import die_with_parent, first_to_go, object_store
 from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef
 from perdure.messages.jobs import ERROR_MARK, EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobKind, JobRequest
@@ -37,7 +37,7 @@ def run_job(request: ArtifactRef) -> int:
     """Run the job of *request* in this process; returns its exit code."""
     started = time.monotonic()
     try:
-        objects = node_objects(urlparse(request.uri).netloc)
+        objects = object_store(urlparse(request.uri).netloc)
         code = _run(objects, load_request(objects, request))
     except Permanent as err:
         print(ERROR_MARK + json.dumps(err.as_dict()), flush=True)

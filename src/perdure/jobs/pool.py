@@ -12,7 +12,7 @@ import os
 import sys
 
 from perdure.jobs.main import run_job
-from perdure.jobs.process import die_with_parent, first_to_go
+from perdure.jobs.node import die_with_parent, first_to_go
 from perdure.messages.common import ArtifactRef
 
 

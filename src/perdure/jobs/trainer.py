@@ -19,9 +19,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import polars as pl
+if TYPE_CHECKING:
+    import polars as pl
 
 LABEL = "__label"
 """The column of the label in every shard: the class's index in ``classes``, or the target of a regression (float32)."""

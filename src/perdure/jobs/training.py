@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from perdure import predictor
 from perdure.errors import InvalidInput, UserCodeError
 from perdure.jobs import trainers
 from perdure.jobs.checkpoints import JobTraining, Trained, TrainPlan, obey
@@ -18,13 +17,13 @@ def train(job: JobContext) -> dict[str, Any]:
     """Train, and build the predictor. Raises Fenced, Paused, and typed errors of the trainer, the data and the cluster."""
     manifest = job.objects.get_json(job.artifact("manifest"))
     plan = TrainPlan.of(job.spec.train, manifest)
-    if (shards := len(plan.files["train"])) < plan.train.scaling.workers:
+    if (shards := len(plan.files["train"])) < job.spec.train.scaling.workers:
         raise InvalidInput(
-            f"{plan.train.scaling.workers} workers, but only {shards} shards of training rows",
+            f"{job.spec.train.scaling.workers} workers, but only {shards} shards of training rows",
             field="train.scaling.workers",
             remedy="use fewer workers, or more data.partitions",
         )
-    if plan.train.engine == "ray":
+    if job.spec.train.engine == "ray":
         from perdure.jobs import gang  # Ray is imported only where it is used
 
         trained = gang.train(job, plan)
@@ -34,7 +33,7 @@ def train(job: JobContext) -> dict[str, Any]:
     checkpoint = job.run.latest().checkpoint
     if checkpoint is None:
         raise UserCodeError(
-            f"{plan.train.trainer} ended without a checkpoint",
+            f"{plan.trainer} ended without a checkpoint",
             field="train.trainer",
             remedy="give context.report a folder with the model's files after the last round",
         )
@@ -52,12 +51,14 @@ def _train_here(job: JobContext, plan: TrainPlan) -> Trained:
     state = job.run.latest()
     obey(job.run, state.checkpoint.round if state.checkpoint else 0)
     context = JobTraining(plan, job.objects, job.run, job.status, job.scratch, checkpoint=state.checkpoint)
-    trainers.load(plan.train.trainer, job.objects, job.request.code)(context)
+    trainers.load(plan.trainer, job.objects, job.request.code)(context)
     return context.trained()
 
 
 def _predictor(job: JobContext, manifest: Mapping[str, Any], checkpoint: Checkpoint) -> ArtifactRef:
     """The artifact that scores raw rows: the checkpoint's files, the transform with its state, the owner's code."""
+    from perdure import predictor
+
     model = job.scratch / "model"
     model.mkdir()
     job.run.load_checkpoint(checkpoint, model)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perdure.adapters.s3 import ObjectStore
 from perdure.errors import UnknownTrainer
 from perdure.jobs import usercode
-from perdure.jobs.trainer import TrainContext
 from perdure.messages.common import ArtifactRef
+
+if TYPE_CHECKING:
+    from perdure.jobs.trainer import TrainContext
 
 
 def load(name: str, objects: ObjectStore, code: ArtifactRef | None) -> Callable[[TrainContext], Any]:

@@ -1,14 +1,24 @@
-"""What a job's process arranges with the kernel: it dies with its parent, and before anything else when memory runs out."""
+"""What a job's process finds on its node, and arranges with the kernel."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import sys
 from pathlib import Path
 
+from perdure.adapters.s3 import ObjectStore
+from perdure.config import Settings
+
 _PR_SET_PDEATHSIG = 1
+
+
+@functools.cache
+def object_store(bucket: str) -> ObjectStore:
+    """The object store, with this node's credentials."""
+    return ObjectStore(Settings().s3.model_copy(update={"bucket": bucket}))
 
 
 def die_with_parent(parent: int | None = None) -> None:
