@@ -68,7 +68,9 @@ def _current(home: Home) -> dict[str, Any]:
     except ValueError:
         current = None
     if not isinstance(current, dict) or not all(isinstance(current.get(name, {}), dict) for name in SERVERS):
-        raise InvalidInput(f"{home.settings} is not a JSON object of settings", remedy="mend the file, or remove it to have it written anew")
+        raise InvalidInput(
+            f"{home.settings} is not a JSON object of settings", remedy="mend the file, or remove it to have it written anew"
+        )
     return current
 
 

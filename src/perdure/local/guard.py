@@ -1,11 +1,11 @@
 """The process above the supervisor: it outlives it by a moment, to end whatever a killed supervisor left behind.
 
-``python -m perdure.local.guard HOME SERVICE...`` locks the data folder, forks the supervisor and waits. Exit code `TAKEN`: another one runs.
+``python -m perdure.local.guard HOME SERVICE...`` locks the data folder, forks the supervisor and waits. It ends with `TAKEN` where
+another one runs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import signal
@@ -32,7 +32,7 @@ def main(home: Home, only: set[str]) -> int:
         processes.die_with_parent(signal.SIGTERM)
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
-        asyncio.run(_supervise(home, only))
+        _supervise(home, only)
         return 0
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda received, _: os.kill(child, received))
@@ -42,19 +42,25 @@ def main(home: Home, only: set[str]) -> int:
         if pid == child:
             break
     code = os.waitstatus_to_exitcode(status)
-    processes.end_all(lambda: processes.descendants(os.getpid()), patience=0 if code == 0 else 1)  # Postgres got its signal: let it end well
+    patience = 0 if code == 0 else 1  # Postgres got its own signal: let it end well
+    processes.end_all(lambda: processes.descendants(os.getpid()), patience)
     return 1 if code < 0 else code
 
 
-async def _supervise(home: Home, only: set[str]) -> None:
-    from perdure.local import services  # imported in the fork: the guard stays small
+def _supervise(home: Home, only: set[str]) -> None:
+    import asyncio  # imported in the fork: the guard stays small
+
+    from perdure.local import services
     from perdure.local.supervisor import Supervisor
 
-    stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    await Supervisor(home, services.define(home, only)).run(stop)
+    async def run() -> None:
+        stop = asyncio.Event()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        await Supervisor(home, services.define(home, only)).run(stop)
+
+    asyncio.run(run())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The embedded Postgres: binaries from a wheel, one superuser with a generated password, TCP on 127.0.0.1 only.
 
-Postgres refuses to run as root. Started by root, it runs as `nobody` with one capability left, to pass folders that are closed to others, so
-that neither a user nor a permission outside the data folder changes.
+Postgres refuses to run as root. Started by root, it runs as `nobody` with one capability left, to pass folders that are closed to
+others: neither a user nor a permission outside the data folder changes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from perdure.errors import InvalidInput
-from perdure.local import probes, processes
+from perdure.local import commands, probes, processes
 from perdure.local.files import Home
 from perdure.local.supervisor import Service
 
@@ -70,9 +70,9 @@ async def create_database(url: str, password: str, name: str) -> None:
     """Create the database *name* on the server of *url* where it is missing. Raises CommandFailed."""
     server = urlsplit(url)._replace(scheme="postgresql", path="/postgres").geturl()
     psql = [str(binaries() / "psql"), "-XqAt", "-d", server]
-    existing = await processes.run([*psql, "-c", "select datname from pg_database"], {"PGPASSWORD": password})
+    existing = await commands.run([*psql, "-c", "select datname from pg_database"], {"PGPASSWORD": password})
     if name not in existing.split():
-        await processes.run([*psql, "-c", f'create database "{name}"'], {"PGPASSWORD": password})
+        await commands.run([*psql, "-c", f'create database "{name}"'], {"PGPASSWORD": password})
 
 
 async def _initialise(data: Path, bin_: Path, as_user: list[str], password: Path) -> None:
@@ -87,8 +87,17 @@ async def _initialise(data: Path, bin_: Path, as_user: list[str], password: Path
     if as_user:
         nobody = pwd.getpwnam("nobody")
         os.chown(fresh, nobody.pw_uid, nobody.pw_gid)
-    initdb = [str(bin_ / "initdb"), "-D", str(fresh), "-U", USER, "--auth-local=reject", "--auth-host=scram-sha-256", f"--pwfile={password}"]
-    await processes.run([*as_user, *initdb, "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"], cwd=Path("/"))
+    initdb = [
+        str(bin_ / "initdb"),
+        "-D",
+        str(fresh),
+        "-U",
+        USER,
+        "--auth-local=reject",
+        "--auth-host=scram-sha-256",
+        f"--pwfile={password}",
+    ]
+    await commands.run([*as_user, *initdb, "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"], cwd=Path("/"))
     fresh.rename(data)
 
 

@@ -1,19 +1,18 @@
 """How processes are tied to their parent, found again and ended, so that none outlives the supervisor.
 
-Three ties, each for what the others miss: the kernel's parent-death signal (Linux) ends direct children at once; descent from the guard, which
-adopts orphans, finds whatever they started; a mark in the environment finds what is left after everything was killed.
+Three ties, each for what the others miss: the kernel's parent-death signal (Linux) ends direct children at once; descent from the
+guard, which adopts orphans, finds whatever they started; a mark in the environment finds what is left after everything was killed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,10 +20,6 @@ MARK = "PERDURE_SERVICE"
 LINUX = sys.platform == "linux"
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _libc = ctypes.CDLL(None) if LINUX else None  # loaded before any fork: a child between fork and exec must not load libraries
-
-
-class CommandFailed(Exception):
-    """A command that prepares a service did not succeed."""
 
 
 def mark(home: Path, service: str = "") -> str:
@@ -56,27 +51,6 @@ def tied(signum: int) -> Callable[[], None]:
     return tie
 
 
-async def run(command: Sequence[str], environment: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    """Run a short command tied to this process and return its output. Raises CommandFailed with the last lines of it."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        cwd=cwd,
-        env={**os.environ, **(environment or {})},
-        preexec_fn=tied(signal.SIGKILL),
-    )
-    try:
-        output = (await process.communicate())[0].decode(errors="replace")
-    finally:
-        if process.returncode is None:
-            process.kill()
-    if process.returncode:
-        raise CommandFailed(f"{Path(command[0]).name} failed with exit code {process.returncode}: {output.strip()[-1000:]}")
-    return output
-
-
 def marked(prefix: str) -> set[int]:
     """Processes that carry a mark starting with *prefix* and may be looked at by this user."""
     needle = f"{MARK}={prefix}".encode()
@@ -86,6 +60,17 @@ def marked(prefix: str) -> set[int]:
             if any(value.startswith(needle) for value in (entry / "environ").read_bytes().split(b"\0")):
                 found.add(int(entry.name))
     return found - {os.getpid()}
+
+
+def in_session(leader: int) -> set[int]:
+    """Processes of the session that *leader* began: those whose title overwrote their mark are still in it."""
+    found = set()
+    for entry in _entries():
+        with suppress(OSError):
+            state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.add(int(entry.name))
+    return found
 
 
 def working_in(folder: Path) -> set[int]:

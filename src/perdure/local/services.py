@@ -8,16 +8,11 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from perdure.config import Settings, resolve_secret
-from perdure.local import postgres, probes, processes, ray
+from perdure.local import commands, postgres, probes, ray
+from perdure.local.environment import QUIET, s3_environment
 from perdure.local.files import Home, read_json
 from perdure.local.supervisor import Service, Step
 
-QUIET = {  # nothing phones home
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TEMPORAL_VERSION_CHECK_DISABLED": "1",
-}
 SEARCH_ATTRIBUTES = ("PerdureModel", "PerdurePipeline", "PerdureStage")
 
 
@@ -32,22 +27,12 @@ def define(home: Home, names: set[str]) -> list[Service]:
         "temporal": lambda: _temporal(home, ports),
         "ray": lambda: ray.service(home, ports, settings),
         "mlflow": lambda: _mlflow(ports, settings),
-        "worker": lambda: _python(home, "worker", "perdure.workers", ports["worker_metrics"], migrate, settings.worker.shutdown_seconds + 5),
+        "worker": lambda: _python(
+            home, "worker", "perdure.workers", ports["worker_metrics"], migrate, settings.worker.shutdown_seconds + 5
+        ),
         "reconciler": lambda: _python(home, "reconciler", "perdure.workers.reconciler", ports["reconciler_metrics"], migrate, 15),
     }
     return [make() for name, make in makers.items() if name in names]
-
-
-def s3_environment(settings: Settings) -> dict[str, str]:
-    """What stock S3 clients and Perdure's jobs read. This is how a cluster's node gives credentials to its jobs: never through an API."""
-    s3 = settings.s3
-    names = {"PERDURE_S3__BUCKET": s3.bucket, "PERDURE_S3__REGION": s3.region, "AWS_DEFAULT_REGION": s3.region}
-    if s3.endpoint:
-        names |= {"PERDURE_S3__ENDPOINT": s3.endpoint, "AWS_ENDPOINT_URL": s3.endpoint}
-    if s3.access_key and s3.secret_key:
-        names |= {"AWS_ACCESS_KEY_ID": resolve_secret(s3.access_key), "AWS_SECRET_ACCESS_KEY": resolve_secret(s3.secret_key)}
-        names |= {"PERDURE_S3__ACCESS_KEY": "env:AWS_ACCESS_KEY_ID", "PERDURE_S3__SECRET_KEY": "env:AWS_SECRET_ACCESS_KEY"}
-    return names
 
 
 def _s3(home: Home, ports: dict[str, int], settings: Settings) -> Service:
@@ -92,7 +77,15 @@ def _temporal(home: Home, ports: dict[str, int]) -> Service:
     flags = [str(part) for pair in (*options.items(), *repeated) for part in pair]
     return Service(
         name="temporal",
-        command=[str(home.bin / "temporal"), "server", "start-dev", *flags, "--ui-disable-news-fetch", "--disable-config-file", "--disable-config-env"],
+        command=[
+            str(home.bin / "temporal"),
+            "server",
+            "start-dev",
+            *flags,
+            "--ui-disable-news-fetch",
+            "--disable-config-file",
+            "--disable-config-env",
+        ],
         environment=QUIET,
         # a list of workflows needs the store, the visibility store and the namespace, which the port alone does not show
         probe=probes.http(ports["temporal_http"], "/api/v1/namespaces/default/workflows?pageSize=1"),
@@ -104,7 +97,17 @@ def _mlflow(ports: dict[str, int], settings: Settings) -> Service:
     port = ports["mlflow"]
     password = resolve_secret(settings.postgres.password) if settings.postgres.password else ""
     store = urlsplit(settings.postgres.url)._replace(path="/mlflow").geturl()  # its own: each database has one alembic_version table
-    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-serve-artifacts", "--default-artifact-root", "s3://mlflow"]
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--no-serve-artifacts",
+        "--default-artifact-root",
+        "s3://mlflow",
+    ]
     return Service(
         name="mlflow",
         command=[sys.executable, "-m", "mlflow", "server", *options],
@@ -118,7 +121,7 @@ def _mlflow(ports: dict[str, int], settings: Settings) -> Service:
         },
         probe=probes.http(port, "/health"),
         before=lambda: postgres.create_database(settings.postgres.url, password, "mlflow"),
-        needs=("postgres", "s3"),
+        needs=("postgres", "s3", "ray"),  # of Ray it needs nothing, but what people wait for gets the processor first
         start_limit=300,  # its imports take long on a busy machine
         background=True,
         url=f"http://127.0.0.1:{port}",
@@ -146,7 +149,7 @@ def _migration(home: Home) -> Step:
         nonlocal done
         async with lock:
             if not done:
-                await processes.run([sys.executable, "-m", "perdure.local.migrate"], {"PERDURE_HOME": str(home.path)}, cwd=home.path)
+                await commands.run([sys.executable, "-m", "perdure.local.migrate"], {"PERDURE_HOME": str(home.path)}, cwd=home.path)
                 done = True
 
     return migrate

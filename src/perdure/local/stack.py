@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.errors import Conflict, InvalidInput, NotFound, Permanent
-from perdure.local import guard, ports, processes
+from perdure.local import guard, ports, processes, ray
 from perdure.local.configuration import SERVERS, SERVICES, available, configure
 from perdure.local.files import Home, read_json
 from perdure.local.servers import ensure_servers
@@ -138,7 +138,9 @@ def _start(home: Home, names: set[str], tied: bool) -> None:
     threading.Thread(target=process.wait, daemon=True).start()  # a long-lived caller leaves no zombie
     _sleep_until(lambda: home.status.exists() or process.returncode is not None, 60)
     if process.returncode not in (None, guard.TAKEN):
-        raise Permanent(f"the supervisor did not start:\n{_last_lines(home, 'supervisor')}", remedy="mend the cause named above and try again")
+        raise Permanent(
+            f"the supervisor did not start:\n{_last_lines(home, 'supervisor')}", remedy="mend the cause named above and try again"
+        )
 
 
 def _wait(home: Home, echo: Echo) -> None:
@@ -172,6 +174,7 @@ def _clear(home: Home) -> None:
     processes.end_all(left, patience=0.2)
     if left():
         raise Conflict(f"processes of an earlier stack do not end: {sorted(left())}", remedy="end them by hand, then try again")
+    ray.unlink(home.path / "ray")
 
 
 def _tail(path: Path, follow: bool, lines: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perdure.local import processes
+from perdure.local import commands, processes
 from perdure.local.files import Home, write
 from perdure.local.probes import Probe
 
@@ -87,12 +87,12 @@ class Unit:
             started = self._clock()
             try:
                 why = await self._serve()
-            except (OSError, processes.CommandFailed) as err:
+            except (OSError, commands.CommandFailed) as err:
                 why = str(err)
                 self.failures += 1
                 await self._end()
             self.ready.clear()
-            await asyncio.to_thread(processes.end_all, lambda: processes.marked(self._mark))  # children that outlived it
+            await self._sweep()
             self.restarts += 1
             delay = backoff.after(self._clock() - started)
             self._note("down", f"{why}; next start in {delay:.1f} s")
@@ -109,7 +109,7 @@ class Unit:
                     await self._process.wait()
             except TimeoutError:
                 await self._end()
-        await asyncio.to_thread(processes.end_all, lambda: processes.marked(self._mark))
+        await self._sweep()
         self.ready.clear()
         self._note("stopped")
 
@@ -186,6 +186,13 @@ class Unit:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
+
+    async def _sweep(self) -> None:
+        """End what the process started and left behind. A number is not given out again while its session has members."""
+        leader = self._process.pid if self._process is not None else 0
+        await asyncio.to_thread(
+            processes.end_all, lambda: processes.marked(self._mark) | (processes.in_session(leader) if leader else set())
+        )
 
     def _ending(self, code: int) -> str:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
