@@ -41,6 +41,7 @@ def configure_logs(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per poll of Ray says nothing
     # The SDK appends its context to the message by default; it stands in fields of its own here.
     from temporalio import activity, workflow
 
