@@ -66,6 +66,7 @@ class RaySettings(_Group):
     url: str | None = None
     token: str | None = None  # secret reference
     python: str = "python"  # the interpreter of a job on the cluster
+    autoscales: bool = False  # the cluster adds nodes on demand: what no node has now is waited for, not refused
 
 
 class MlflowSettings(_Group):

@@ -5,6 +5,7 @@ Source of the protocol: https://docs.ray.io/en/releases-2.60.0/cluster/running-a
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from typing import Any
@@ -21,7 +22,7 @@ _ANSWER = 10.0  # seconds that a request may take
 _SUBMISSION = 60.0  # the same for a submission, which may wait for the node's job agent
 _STOP = 60.0  # seconds until a stopped job must be gone; Ray itself gives it 3 s before SIGKILL
 _SETTLED = 60.0  # seconds after which a head is expected to know its nodes
-_LOG_LINES, _LOG_CHARS = 500, 64 << 10
+_LOG_BYTES = 64 << 10
 
 
 class RayJobs:
@@ -30,7 +31,7 @@ class RayJobs:
     def __init__(self, settings: RaySettings) -> None:
         if settings.url is None:
             raise ValueError("settings.ray.url is not set")
-        self._python = settings.python
+        self._python, self._autoscales = settings.python, settings.autoscales
         self._url = settings.url.rstrip("/")
         headers = {"Authorization": f"Bearer {resolve_secret(settings.token)}"} if settings.token else {}
         self._http = httpx.Client(base_url=self._url, headers=headers, timeout=httpx.Timeout(_ANSWER, connect=3.0))
@@ -83,25 +84,30 @@ class RayJobs:
 
     def logs(self, submission_id: str) -> str:
         """The end of its output, at most 64 KiB; empty where Ray keeps none."""
-        if (job := self._find(submission_id)) is None or not job.get("driver_node_id"):
-            return ""
-        query = {"node_id": job["driver_node_id"], "filename": f"job-driver-{submission_id}.log", "lines": _LOG_LINES}
-        answer = self._request("GET", "/api/v0/logs/file", params={**query, "filter_ansi_code": "true"})
-        return answer.text[-_LOG_CHARS:] if answer.status_code == 200 else ""
+        kept = b""
+        try:
+            with self._http.stream("GET", f"/api/jobs/{submission_id}/logs", timeout=_SUBMISSION) as answer:
+                if answer.status_code != 200:
+                    return ""
+                for part in answer.iter_bytes():  # Ray sends all of it, as one JSON string
+                    kept = (kept + part)[-2 * _LOG_BYTES :]
+        except httpx.HTTPError as err:
+            raise self._silent(err) from err
+        return _end_of_json(kept, "logs")[-_LOG_BYTES:]
 
     # --- the cluster -------------------------------------------------------------------------------------------------
 
     def _check(self, resources: Resources) -> None:
-        """Refuse what no node has, unless the head is so young that it may not know its nodes yet, or an autoscaler adds nodes."""
-        nodes = self._json("/api/v0/nodes", detail="true")["data"]["result"]["result"]
-        alive = [node for node in nodes if node["state"] == "ALIVE"]
+        """Refuse what no node has, unless the cluster adds nodes, or its head is so young that it may not know all of them yet."""
+        summary = self._request("GET", "/nodes", params={"view": "summary"})
+        if self._autoscales or summary.status_code != 200:
+            return  # the job waits for workers, and people see that
+        nodes = [node["raylet"] for node in summary.json()["data"]["summary"] if node["raylet"].get("state") == "ALIVE"]
         try:
-            capacity.check([node["resources_total"] for node in alive], resources)
+            capacity.check([node.get("resourcesTotal", {}) for node in nodes], resources)
         except ResourcesUnavailable:
-            if self._json("/api/cluster_status")["data"]["autoscalingStatus"] is not None:
-                return
-            started = max((node["start_time_ms"] for node in alive if node["is_head_node"]), default=None)
-            if started is None or time.time() - started / 1000 < _SETTLED:
+            started = [int(node["startTimeMs"]) / 1000 for node in nodes if node.get("isHeadNode")]
+            if not started or time.time() - started[0] < _SETTLED:
                 raise ClusterUnavailable("the Ray head has just started and may not know all its nodes yet") from None
             raise
 
@@ -115,29 +121,27 @@ class RayJobs:
 
     def _actors(self, job: dict[str, Any]) -> bool:
         """Whether actors of the job are still there."""
-        if not job.get("job_id"):
+        answer = self._request("GET", "/logical/actors")
+        if not job.get("job_id") or answer.status_code != 200:
             return False
-        query = {"filter_keys": ["job_id", "state"], "filter_predicates": ["=", "!="], "filter_values": [job["job_id"], "DEAD"]}
-        return bool(self._json("/api/v0/actors", **query)["data"]["result"]["result"])
-
-    def _json(self, path: str, **params: Any) -> dict[str, Any]:
-        answer = self._request("GET", path, params=params)
-        if answer.status_code != 200:
-            raise self._unavailable(answer)
-        return dict(answer.json())
+        actors = answer.json()["data"]["actors"].values()
+        return any(actor["jobId"] == job["job_id"] and actor["state"] != "DEAD" for actor in actors)
 
     def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **kwargs)
         except httpx.HTTPError as err:
-            raise ClusterUnavailable(
-                f"Ray at {self._url} does not answer: {type(err).__name__}", remedy="see that the Ray head runs: perdure doctor"
-            ) from err
+            raise self._silent(err) from err
         if answer.status_code in (401, 403):
             raise AccessDenied(
                 f"Ray at {self._url} refused the token", field="ray.token", remedy="set ray.token to the cluster's token (RAY_AUTH_TOKEN)"
             )
         return answer
+
+    def _silent(self, err: httpx.HTTPError) -> ClusterUnavailable:
+        return ClusterUnavailable(
+            f"Ray at {self._url} does not answer: {type(err).__name__}", remedy="see that the Ray head runs: perdure doctor"
+        )
 
     def _unavailable(self, answer: httpx.Response) -> ClusterUnavailable:
         return ClusterUnavailable(f"Ray at {self._url} answered {answer.status_code}: {bounded(answer.text, 300)}")
@@ -145,3 +149,15 @@ class RayJobs:
 
 def _active(job: dict[str, Any]) -> bool:
     return job["status"] in ("PENDING", "RUNNING")
+
+
+def _end_of_json(body: bytes, field: str) -> str:
+    """The string of ``{"field": "…"}``, of which *body* may hold the end only; then from its first whole line on."""
+    text = body.decode(errors="replace")
+    if not text.startswith("{"):
+        _, newline, rest = text.partition("\\n")
+        text = f'{{"{field}": "{rest}' if newline else f'{{"{field}": ""}}'
+    try:
+        return str(json.loads(text)[field])
+    except (ValueError, KeyError):
+        return text  # not what Ray documents; better than nothing for whoever reads it

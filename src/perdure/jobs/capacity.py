@@ -8,7 +8,7 @@ from perdure.errors import ResourcesUnavailable
 from perdure.messages.jobs import Resources
 
 Node = Mapping[str, float]
-"""What a node has in all, by Ray's names: CPU, GPU, accelerator_type:…"""
+"""What a node has in all, by Ray's names: CPU, GPU, accelerator_type:… (or as the dashboard spells them: acceleratorType:…)."""
 
 
 def bundle(resources: Resources) -> dict[str, float]:
@@ -23,7 +23,12 @@ def bundle(resources: Resources) -> dict[str, float]:
 
 def room(nodes: Iterable[Node], needs: Node) -> int:
     """How many workers with these *needs* the nodes hold when nothing else runs."""
-    return sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in needs.items()) for node in nodes)
+    spelt = [{_plain(name): amount for name, amount in node.items()} for node in nodes]
+    return sum(min(int(node.get(_plain(name), 0) / amount + 1e-9) for name, amount in needs.items()) for node in spelt)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def check(nodes: list[Node], resources: Resources) -> None:
