@@ -17,7 +17,7 @@ RAW, REASON = "__raw", "__reason"
 
 @dataclass(frozen=True)
 class Parsed:
-    """A block: ``rows`` are text; ``unreadable`` has the same columns, `RAW` (the record) and `REASON`; ``decoded`` rows are no UTF-8."""
+    """A block: ``rows`` are text; ``unreadable`` has the same columns, `RAW` (the record, if it has no columns) and `REASON`."""
 
     rows: pl.DataFrame
     unreadable: pl.DataFrame
@@ -37,7 +37,7 @@ class TextFormat:
         return next(csv.reader([text], delimiter=self.delimiter), []) if self.quoting else text.split(self.delimiter)
 
     def parse(self, block: bytes, names: list[str]) -> Parsed:
-        """The records of *block*. Empty lines are left out; empty fields and the source's null values are null.
+        """The records of *block*. Empty lines are left out; empty fields and the source's null values are null; a bare CR ends a record.
 
         Records with another number of fields, or with bytes that are no UTF-8, are unreadable.
         """
