@@ -26,40 +26,47 @@ def overwrite(objects: ObjectStore, uri: str, rows: Callable[[], Any], *, identi
     try:
         for pause in _PAUSES:
             time.sleep(pause)
-            if (version := _committed(uri, identity, options)) is not None:
+            table = _open(uri, options)
+            if table is not None and (version := _committed(table, identity)) is not None:
                 return version
             try:
+                # Written against the very state that was looked at: whoever commits meanwhile, perhaps this data set, makes it fail.
                 write_deltalake(
-                    uri,
+                    table or uri,
                     rows(),
-                    mode="overwrite",
-                    schema_mode="overwrite",
+                    mode="overwrite" if table else "error",
+                    schema_mode="overwrite" if table else None,
                     storage_options=options,
                     target_file_size=memory,
                     commit_properties=CommitProperties(
-                        custom_metadata={_MARK: identity},
-                        app_transactions=[Transaction(identity, 1)],
-                        max_commit_retries=0,  # whoever was faster may have committed this very data set: look again first
+                        custom_metadata={_MARK: identity}, app_transactions=[Transaction(identity, 1)], max_commit_retries=0
                     ),
                 )
             except CommitFailedError:
                 continue
+            except DeltaError:
+                if table is None and _open(uri, options) is not None:  # another made the table
+                    continue
+                raise
     except (DeltaError, OSError) as err:
         next(objects.list("delta/"), None)  # says in typed words what is wrong with S3, if it is S3
         raise ObjectsUnavailable(f"{uri} could not be committed: {bounded(str(err), 500)}", remedy="see the S3 server's log") from err
     raise ObjectsUnavailable(f"{uri}: others keep committing to this table", remedy="try again when they are done")
 
 
-def _committed(uri: str, identity: str, options: dict[str, str]) -> int | None:
-    """The version that holds *identity*, if there is one."""
+def _open(uri: str, options: dict[str, str]) -> DeltaTable | None:
     try:
-        table = DeltaTable(uri, storage_options=options)
+        return DeltaTable(uri, storage_options=options)
     except TableNotFoundError:
         return None
+
+
+def _committed(table: DeltaTable, identity: str) -> int | None:
+    """The version that holds *identity*, if there is one."""
     if table.transaction_version(identity) is None:
         return None
     for limit in (20, None):  # it is nearly always among the newest
         for entry in table.history(limit):
             if entry.get(_MARK) == identity:
                 return int(entry["version"])
-    raise ObjectsUnavailable(f"{uri} holds {identity}, but its log was cut off before it", remedy="keep the table's log")
+    raise ObjectsUnavailable(f"{table.table_uri} holds {identity}, but its log was cut off before it", remedy="keep the table's log")
