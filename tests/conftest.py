@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from perdure.config import Settings
+from perdure.config import Settings, find_home
 from perdure.local import ports
 from perdure.local import stack as local
 from tests.servers import Stack, beside
 
 Homes = Callable[[], Path]
-CHECKOUT = Path(__file__).parent.parent
+SERVERS = find_home() / "bin"  # of the developer, before the variables below are removed
 FOREIGN = ("PERDURE_", "TEMPORAL_", "AWS_", "RAY_", "MLFLOW_")
 
 
@@ -39,7 +39,7 @@ def new_home(tmp_path_factory: pytest.TempPathFactory) -> Homes:
 
     def make() -> Path:
         home = tmp_path_factory.mktemp("perdure")
-        (home / "bin").symlink_to(CHECKOUT / ".perdure" / "bin")
+        (home / "bin").symlink_to(SERVERS)
         (home / "ports.json").write_text(json.dumps({name: ports.spare() for name in ports.WELL_KNOWN}))
         return home
 

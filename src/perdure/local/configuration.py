@@ -10,13 +10,22 @@ from typing import Any
 
 from perdure.config import Settings
 from perdure.errors import InvalidInput
-from perdure.local.files import Home, write
+from perdure.local.files import Home, read_json, write
 
 _ADDRESS = {"postgres": "url", "s3": "endpoint", "temporal": "address", "ray": "url", "mlflow": "url"}  # what says who serves a group
 _PORT = {"postgres": "postgres", "s3": "s3", "temporal": "temporal", "ray": "ray_dashboard", "mlflow": "mlflow"}
 SERVERS = tuple(_ADDRESS)
-PROCESSES = ("worker", "reconciler")
-SERVICES = (*SERVERS, *PROCESSES)
+SERVICES = (*SERVERS, "worker", "reconciler")
+NEEDS: dict[str, tuple[str, ...]] = {
+    "mlflow": ("postgres", "s3"),
+    "worker": ("postgres", "s3", "temporal"),
+    "reconciler": ("postgres", "s3", "temporal"),
+}
+
+
+def with_needs(names: set[str]) -> set[str]:
+    """*names* and what they cannot do without."""
+    return names | {need for name in names for need in NEEDS.get(name, ())}
 
 
 def available() -> set[str]:
@@ -55,9 +64,17 @@ def configure(home: Home, before: dict[str, int], ports: dict[str, int], wanted:
     kept = {name: value for name, value in current.items() if name not in SERVERS or name in own}
     write(home.settings, json.dumps(kept | embedded(home, ports, wanted - own), indent=2) + "\n")
     settings = Settings(home=home.path)
-    effective = {name: getattr(getattr(settings, name), _ADDRESS[name]) for name in SERVERS}
-    effective["temporal"] = os.environ.get("TEMPORAL_ADDRESS", effective["temporal"])
-    return {name for name in wanted if name not in SERVERS or _ours(name, effective[name], ports)}
+    return {name for name in wanted if name not in SERVERS or is_embedded(home, settings, name)}
+
+
+def is_embedded(home: Home, settings: Settings, name: str) -> bool:
+    """Whether *settings* name the server of this folder's stack, as far as *name* is a server's."""
+    if name not in SERVERS:
+        return False
+    address = getattr(getattr(settings, name), _ADDRESS[name])
+    if name == "temporal":
+        address = os.environ.get("TEMPORAL_ADDRESS", address)
+    return _ours(name, address, read_json(home.ports))
 
 
 def _current(home: Home) -> dict[str, Any]:

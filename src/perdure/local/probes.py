@@ -18,8 +18,8 @@ class NotReady(ValueError):
     """The server answered, but not that it is ready."""
 
 
-def http(port: int, path: str, token: str | None = None) -> Probe:
-    """GET answers 2xx or 3xx. Written on bare sockets: the supervisor stays small and never blocks."""
+def http(port: int, path: str, token: str | None = None, holds: str = "") -> Probe:
+    """GET answers 2xx or 3xx, with a body that *holds* a text. Written on bare sockets: the supervisor stays small and never blocks."""
 
     async def probe() -> None:
         lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close"]
@@ -27,8 +27,11 @@ def http(port: int, path: str, token: str | None = None) -> Probe:
         async with _connection(port) as (reader, writer):
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
             status = (await reader.readline()).split()
+            body = await reader.read() if holds else b""
         if len(status) < 2 or status[1][:1] not in (b"2", b"3"):
             raise NotReady(f"{path} answers {b' '.join(status[1:]).decode(errors='replace') or 'nothing'}")
+        if holds.encode() not in body:
+            raise NotReady(f"{path} does not tell of {holds}")
 
     return probe
 

@@ -151,3 +151,9 @@ def _alone(home: Home, echo: Echo) -> Iterator[None]:
             echo("waiting for another set-up of the same folder")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+if __name__ == "__main__":
+    from perdure.config import find_home
+
+    ensure_servers(find_home())

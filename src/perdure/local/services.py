@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 from perdure.config import Settings, resolve_secret
 from perdure.local import commands, postgres, probes, ray
+from perdure.local.configuration import NEEDS
 from perdure.local.environment import QUIET, s3_environment
 from perdure.local.files import Home, read_json
 from perdure.local.supervisor import Service, Step
-
-SEARCH_ATTRIBUTES = ("PerdureModel", "PerdurePipeline", "PerdureStage")
+from perdure.temporal import SEARCH_ATTRIBUTES
 
 
 def define(home: Home, names: set[str]) -> list[Service]:
@@ -23,26 +23,23 @@ def define(home: Home, names: set[str]) -> list[Service]:
     migrate = _migration(home)
     makers: dict[str, Callable[[], Service]] = {
         "postgres": lambda: postgres.service(home, ports["postgres"]),
-        "s3": lambda: _s3(home, ports, settings),
+        "s3": lambda: _s3(home, ports["s3"], settings),
         "temporal": lambda: _temporal(home, ports),
         "ray": lambda: ray.service(home, ports, settings),
-        "mlflow": lambda: _mlflow(ports, settings),
-        "worker": lambda: _python(
-            home, "worker", "perdure.workers", ports["worker_metrics"], migrate, settings.worker.shutdown_seconds + 5
-        ),
-        "reconciler": lambda: _python(home, "reconciler", "perdure.workers.reconciler", ports["reconciler_metrics"], migrate, 15),
+        "mlflow": lambda: _mlflow(ports["mlflow"], settings),
+        "worker": lambda: _worker(home, ports["worker_metrics"], migrate, settings.worker.shutdown_seconds),
+        "reconciler": lambda: _reconciler(home, ports["reconciler_metrics"], migrate),
     }
     return [make() for name, make in makers.items() if name in names]
 
 
-def _s3(home: Home, ports: dict[str, int], settings: Settings) -> Service:
+def _s3(home: Home, port: int, settings: Settings) -> Service:
     data, versions = home.path / "s3" / "data", home.path / "s3" / "versions"
 
     async def buckets() -> None:  # a folder is a bucket
         for folder in (versions, data / settings.s3.bucket, data / "mlflow"):
             folder.mkdir(parents=True, exist_ok=True)
 
-    port = ports["s3"]
     listen = ["--port", f"127.0.0.1:{port}", "--region", settings.s3.region, "--health", "/health", "--quiet", "--keep-alive"]
     return Service(
         name="s3",
@@ -93,8 +90,7 @@ def _temporal(home: Home, ports: dict[str, int]) -> Service:
     )
 
 
-def _mlflow(ports: dict[str, int], settings: Settings) -> Service:
-    port = ports["mlflow"]
+def _mlflow(port: int, settings: Settings) -> Service:
     password = resolve_secret(settings.postgres.password) if settings.postgres.password else ""
     store = urlsplit(settings.postgres.url)._replace(path="/mlflow").geturl()  # its own: each database has one alembic_version table
     options = [
@@ -121,24 +117,41 @@ def _mlflow(ports: dict[str, int], settings: Settings) -> Service:
         },
         probe=probes.http(port, "/health"),
         before=lambda: postgres.create_database(settings.postgres.url, password, "mlflow"),
-        needs=("postgres", "s3", "ray"),  # of Ray it needs nothing, but what people wait for gets the processor first
+        needs=(*NEEDS["mlflow"], "ray"),  # of Ray it needs nothing, but what people wait for gets the processor first
         start_limit=300,  # its imports take long on a busy machine
         background=True,
         url=f"http://127.0.0.1:{port}",
     )
 
 
-def _python(home: Home, name: str, module: str, metrics: int, before: Step, grace: float) -> Service:
+def _worker(home: Home, metrics: int, migrate: Step, shutdown_seconds: float) -> Service:
     return Service(
-        name=name,
-        command=[sys.executable, "-m", module],
-        environment=QUIET | {"PERDURE_HOME": str(home.path), "PERDURE_WORKER__METRICS_PORT": str(metrics)},
-        probe=probes.http(metrics, "/metrics"),
-        before=before,
-        needs=("postgres", "s3", "temporal"),
-        grace=grace,
+        name="worker",
+        command=[sys.executable, "-m", "perdure.workers"],
+        environment=_environment(home, metrics),
+        probe=probes.http(metrics, "/metrics", holds="temporal_num_pollers"),  # it asks for work
+        before=migrate,
+        needs=NEEDS["worker"],
+        grace=shutdown_seconds + 5,
         url=f"http://127.0.0.1:{metrics}/metrics",
     )
+
+
+def _reconciler(home: Home, metrics: int, migrate: Step) -> Service:
+    return Service(
+        name="reconciler",
+        command=[sys.executable, "-m", "perdure.workers.reconciler"],
+        environment=_environment(home, metrics),
+        probe=probes.http(metrics, "/metrics"),
+        before=migrate,
+        needs=NEEDS["reconciler"],
+        grace=15,
+        url=f"http://127.0.0.1:{metrics}/metrics",
+    )
+
+
+def _environment(home: Home, metrics: int) -> dict[str, str]:
+    return QUIET | {"PERDURE_HOME": str(home.path), "PERDURE_WORKER__METRICS_PORT": str(metrics)}
 
 
 def _migration(home: Home) -> Step:

@@ -17,7 +17,7 @@ from typing import Any
 
 from perdure.errors import Conflict, InvalidInput, NotFound, Permanent
 from perdure.local import guard, ports, processes, ray
-from perdure.local.configuration import SERVERS, SERVICES, available, configure
+from perdure.local.configuration import SERVERS, SERVICES, available, configure, with_needs
 from perdure.local.files import Home, read_json
 from perdure.local.servers import ensure_servers
 
@@ -45,8 +45,8 @@ class ServiceStatus:
 def up(home: Path, *, only: set[str] | None = None, echo: Echo = print, tied: bool = False) -> None:
     """Start the stack and wait until it is ready; where it runs already, say so and do nothing.
 
-    *only* names the services to start. With *tied* the stack ends with the calling thread, else it outlives the terminal. Raises
-    InvalidInput for an unknown service or a damaged settings file, Permanent where a service does not get ready.
+    *only* names the services to start, with what they need. With *tied* the stack ends with the calling thread, else it outlives the
+    terminal. Raises InvalidInput for an unknown service or a damaged settings file, Permanent where a service does not get ready.
     """
     folder = Home(home.absolute())
     wanted = _wanted(only)
@@ -116,6 +116,7 @@ def _wanted(only: set[str] | None) -> set[str]:
         return available() | (set(SERVICES) - set(SERVERS))
     if unknown := only - set(SERVICES):
         raise InvalidInput(f"unknown services: {', '.join(sorted(unknown))}", remedy=f"choose from {', '.join(SERVICES)}")
+    only = with_needs(only)
     if missing := only & set(SERVERS) - available():
         raise InvalidInput(f"not installed: {', '.join(sorted(missing))}", remedy="pip install 'perdure[local,train-cpu]'")
     return only

@@ -1,0 +1,75 @@
+# What people do with a checkout. Set-up is part of every target, goes on where it was interrupted, and costs nothing the second time.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+export PERDURE_HOME ?= $(CURDIR)/.perdure
+INSTALLED := $(VENV)/.installed
+SERVERS := $(PERDURE_HOME)/bin/.ready
+
+KILLS ?= 30
+SEED ?= 1
+
+# the first Python on the PATH that fits pyproject.toml
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help setup up down demo test check bench chaos lock clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(INSTALLED) $(SERVERS) ## virtual environment and servers; minutes the first time
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo "Perdure needs Python 3.11, 3.12 or 3.13 on the PATH, or PYTHON=..."; exit 1; }
+	@echo "virtual environment from $$($(PYTHON) --version), in $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(BIN)/uv: | $(BIN)/python
+	@awk '/^uv==/,!/\\$$/' requirements.lock > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt
+
+$(INSTALLED): requirements.lock pyproject.toml | $(BIN)/uv
+	@echo "installing what requirements.lock pins (half a minute to two minutes; 500 MB where nothing is cached)"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(SERVERS): $(INSTALLED) src/perdure/local/servers.py $(wildcard src/perdure/local/go/*/go.*)
+	@$(BIN)/python -m perdure.local.servers
+	@touch $@
+
+up: setup ## start the local stack, and leave it running
+	@$(BIN)/perdure up
+
+down: $(INSTALLED) ## stop it; data stays
+	@$(BIN)/perdure down
+
+demo: setup ## the example pipeline from raw data to a released model, with two kills on the way
+	@$(BIN)/perdure demo
+
+test: setup ## all tests, on real servers of their own
+	@$(BIN)/pytest
+
+check: $(INSTALLED) ## lint, format, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## the benchmarks; results go to benchmarks/results
+	@$(BIN)/python -m benchmarks
+
+chaos: setup ## KILLS=n random kills under SEED=s; goes on where it was interrupted
+	@$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
+
+lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --extra local --extra train-cpu --group dev \
+		pyproject.toml -o requirements.lock --no-annotate
+
+clean: ## stop the stack and remove all that was made here, data too
+	@[ ! -x $(BIN)/perdure ] || $(BIN)/perdure down
+	@rm -rf $(VENV) .perdure build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
