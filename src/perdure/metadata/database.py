@@ -99,9 +99,16 @@ def connect_args(settings: PostgresSettings) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name not in said}
 
 
+class StatementRefused(RuntimeError):
+    """Postgres refused a statement for a reason that is a mistake of this code. Says which, but nothing that the rows hold."""
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of SQLAlchemy and psycopg inside become those of `perdure.errors`, where they have one."""
+    """Errors of SQLAlchemy and psycopg inside become those of `perdure.errors`, else `StatementRefused`.
+
+    Their own texts go no further: they hold whole statements, and the contents of rows.
+    """
     try:
         yield
     except PoolTimeout as err:
@@ -110,29 +117,30 @@ def translated() -> Iterator[None]:
         ) from err
     except (DBAPIError, psycopg.Error) as err:
         cause = err.orig if isinstance(err, DBAPIError) else err
-        if (known := _known(cause)) is None:
+        if not isinstance(cause, psycopg.Error):
             raise
-        raise known from cause  # not from SQLAlchemy's: its text holds the whole statement
+        raise _known(cause) or StatementRefused(f"{cause.sqlstate}: {_text(cause)}") from None
 
 
-def _known(cause: BaseException | None) -> PerdureError | None:
-    if not isinstance(cause, psycopg.Error):
-        return None
-    text = str(cause).strip()
+def _known(cause: psycopg.Error) -> PerdureError | None:
+    text = f"Postgres: {_text(cause)}"
     state = cause.sqlstate or _state_at_connect(text)
     if state.startswith("28") or state == "42501":
-        return AccessDenied(
-            f"Postgres: {text}", field="postgres", remedy="correct `postgres.url` and the secret that `postgres.password` names"
-        )
+        return AccessDenied(text, field="postgres", remedy="correct `postgres.url` and the secret that `postgres.password` names")
     if state == "3D000":
-        return SchemaTooOld(f"Postgres: {text}", field="postgres.url", remedy="run `perdure db upgrade`, which creates it")
+        return SchemaTooOld(text, field="postgres.url", remedy="run `perdure db upgrade`, which creates it")
     if state in ("42P01", "42703"):
-        return SchemaTooOld(f"Postgres: {text.splitlines()[0]}", field="postgres", remedy="run `perdure db upgrade`")
+        return SchemaTooOld(text, field="postgres.url", remedy="run `perdure db upgrade`")
     if state == "53100":
-        return StorageFull(f"Postgres: {text}", field="postgres", remedy="free or add disk space on the database server")
-    if isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)) or state.startswith(("08", "25", "53", "57P")):
-        return StoreUnavailable(f"Postgres: {text}")
+        return StorageFull(text, field="postgres", remedy="free or add disk space on the database server")
+    if isinstance(cause, psycopg.OperationalError) or state.startswith(("08", "25", "53", "57P")):
+        return StoreUnavailable(text)
     return None
+
+
+def _text(cause: psycopg.Error) -> str:
+    """What the server says in one line, without its details; all that libpq says of a connection."""
+    return cause.diag.message_primary or str(cause).strip()
 
 
 def _state_at_connect(text: str) -> str:

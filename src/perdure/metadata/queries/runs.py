@@ -176,6 +176,7 @@ def _resolve(session: Session, db: Database, reference: str) -> tuple[t.Run, t.P
     fits = exact or found(
         or_(
             *(t.Run.workflow_id.startswith(name, autoescape=True) for name in names),
+            t.Run.workflow_id.endswith(f"/{reference}", autoescape=True),  # the key alone
             cast(t.Run.id, Text).startswith(reference.lower(), autoescape=True),
         )
     )

@@ -17,7 +17,10 @@ from perdure.metadata import tables as t
 
 @dataclass(frozen=True, kw_only=True)
 class StepDetail:
-    """One step. ``reason`` is that of the cache; ``partitions`` counts by phase; ``metrics`` are those of ``metrics_round``."""
+    """One step. ``reason`` is that of the cache; ``partitions`` counts by phase; ``metrics`` are those of ``metrics_round``.
+
+    ``planned`` is how many partitions the plan has, None before the plan.
+    """
 
     id: UUID
     step: StepKind
@@ -34,6 +37,7 @@ class StepDetail:
     result: Json | None
     submissions: list[Json]
     partitions: dict[str, int]
+    planned: int | None
     checkpoints: list[Json]
     metrics: dict[str, float]
     metrics_round: int | None
@@ -45,6 +49,7 @@ def load_steps(session: Session, run_id: UUID) -> list[StepDetail]:
     keys = [row.id for row in rows]
     submissions, checkpoints = _submissions(session, keys), _checkpoints(session, keys)
     partitions, metrics = _partitions(session, keys), _metrics(session, keys)
+    planned = _planned(session, keys)
     return [
         StepDetail(
             id=row.id,
@@ -62,6 +67,7 @@ def load_steps(session: Session, run_id: UUID) -> list[StepDetail]:
             result=row.result,
             submissions=submissions[row.id],
             partitions=partitions[row.id],
+            planned=planned.get(row.id),
             checkpoints=checkpoints[row.id],
             metrics=metrics[row.id][1],
             metrics_round=metrics[row.id][0],
@@ -93,6 +99,12 @@ def _partitions(session: Session, keys: list[UUID]) -> dict[UUID, dict[str, int]
     for step_run, phase, count in session.execute(query.group_by(t.Partition.step_run_id, t.Partition.phase)):
         found[step_run][phase] = count
     return found
+
+
+def _planned(session: Session, keys: list[UUID]) -> dict[UUID, int]:
+    count = func.jsonb_array_length(t.Partition.result["partitions"])
+    query = select(t.Partition.step_run_id, count).where(t.Partition.step_run_id.in_(keys), t.Partition.phase == "plan")
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _metrics(session: Session, keys: list[UUID]) -> dict[UUID, tuple[int | None, dict[str, float]]]:
