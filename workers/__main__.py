@@ -40,7 +40,7 @@ async def main(settings: Settings) -> None:
 
 
 async def _connected(settings: Settings) -> Client:
-    runtime = metered_runtime(settings.worker.metrics_port)
+    runtime = metered_runtime(settings.worker.metrics_port, settings.worker.metrics_host)
     while True:
         try:
             client = await connect(settings, runtime=runtime)

@@ -33,7 +33,7 @@ def main(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if settings.worker.metrics_port:
-        start_http_server(settings.worker.metrics_port, addr="127.0.0.1")
+        start_http_server(settings.worker.metrics_port, addr=settings.worker.metrics_host)
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(Database.open(settings))
         engines: list[Compute] = [stack.enter_context(contextlib.closing(RayJobs(settings.ray)))] if settings.ray.url else []

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from perdure.errors import InvalidInput
@@ -35,54 +35,55 @@ class _Group(BaseModel):
 
 
 class PostgresSettings(_Group):
-    """``url`` without a password: postgresql+psycopg://user@host:port/database."""
+    """The metadata database."""
 
-    url: str = "postgresql+psycopg://perdure@127.0.0.1:5432/perdure"
-    password: str | None = None  # secret reference
-    pool: int = 10
+    url: str = Field("postgresql+psycopg://perdure@127.0.0.1:5432/perdure", description="address without a password")
+    password: str | None = Field(None, description="secret reference")
+    pool: int = Field(10, description="connections of one process")
 
 
 class S3Settings(_Group):
-    """``endpoint`` None means AWS. Without key references boto3's own chain (instance role, mounted profile) is used."""
+    """The bucket of all objects."""
 
-    endpoint: str | None = None
-    region: str = "us-east-1"
-    bucket: str = "perdure"
-    access_key: str | None = None  # secret reference
-    secret_key: str | None = None  # secret reference
+    endpoint: str | None = Field(None, description="address of the server; unset: AWS")
+    region: str = Field("us-east-1", description="region that requests are signed for")
+    bucket: str = Field("perdure", description="bucket of all objects")
+    access_key: str | None = Field(None, description="secret reference; unset: boto3's own chain (instance role, profile)")
+    secret_key: str | None = Field(None, description="secret reference")
 
 
 class TemporalSettings(_Group):
-    """Where the Temporal frontend answers; ``TEMPORAL_*`` variables and profiles of the stock CLI override it."""
+    """The workflow engine; ``TEMPORAL_*`` variables and profiles of the stock CLI override it."""
 
-    address: str = "127.0.0.1:7233"
-    namespace: str = "default"
-    ui: str | None = None
+    address: str = Field("127.0.0.1:7233", description="host and port of the frontend")
+    namespace: str = Field("default", description="namespace of all workflows")
+    ui: str | None = Field(None, description="address of its pages, shown to people")
 
 
 class RaySettings(_Group):
-    """``url`` of the Jobs API (dashboard); None: no Ray, pipelines with a local trainer only."""
+    """The cluster that trains."""
 
-    url: str | None = None
-    token: str | None = None  # secret reference
-    python: str = "python"  # the interpreter of a job on the cluster
-    autoscales: bool = False  # the cluster adds nodes on demand: what no node has now is waited for, not refused
+    url: str | None = Field(None, description="address of the Jobs API (dashboard); unset: no Ray, local trainers only")
+    token: str | None = Field(None, description="secret reference")
+    python: str = Field("python", description="interpreter of a job on the cluster")
+    autoscales: bool = Field(False, description="the cluster adds nodes on demand: what no node has now is waited for, not refused")
 
 
 class MlflowSettings(_Group):
-    """``url`` of the tracking server; None: nothing is projected."""
+    """The tracking server, a projection of rows."""
 
-    url: str | None = None
+    url: str | None = Field(None, description="address of the server; unset: nothing is projected")
 
 
 class WorkerSettings(_Group):
-    """One worker process. ``metrics_port`` 0 picks none."""
+    """One worker or reconciler process."""
 
-    queues: list[str] = ["perdure", "perdure-data", "perdure-train"]
-    threads: int = 32
-    processes: int = 2  # local jobs at once
-    metrics_port: int = 0
-    shutdown_seconds: float = 30
+    queues: list[str] = Field(["perdure", "perdure-data", "perdure-train"], description="task queues that it serves, as JSON")
+    threads: int = Field(32, description="activities at once, per queue")
+    processes: int = Field(2, description="local jobs at once")
+    metrics_port: int = Field(0, description="port of Prometheus metrics; 0: none")
+    metrics_host: str = Field("127.0.0.1", description="address on which metrics are served; they are not authenticated")
+    shutdown_seconds: float = Field(30, description="seconds that activities are given at SIGTERM")
 
 
 class Settings(BaseSettings):
@@ -90,15 +91,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PERDURE_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
-    home: Path = Path(".perdure")
-    tenant: str = "default"
+    home: Path = Field(Path(".perdure"), description="data folder; default: the nearest `.perdure` here or above")
+    tenant: str = Field("default", description="whose rows this process reads and writes")
     postgres: PostgresSettings = PostgresSettings()
     s3: S3Settings = S3Settings()
     temporal: TemporalSettings = TemporalSettings()
     ray: RaySettings = RaySettings()
     mlflow: MlflowSettings = MlflowSettings()
     worker: WorkerSettings = WorkerSettings()
-    log_level: str = "INFO"
+    log_level: str = Field("INFO", description="least level that is logged")
 
     @property
     def storage(self) -> str:

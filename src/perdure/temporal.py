@@ -48,11 +48,11 @@ async def connect(settings: Settings, *, runtime: Runtime | None = None, interce
     return await Client.connect(**options, data_converter=DATA_CONVERTER, runtime=runtime, interceptors=list(interceptors))
 
 
-def metered_runtime(port: int) -> Runtime | None:
+def metered_runtime(port: int, host: str = "127.0.0.1") -> Runtime | None:
     """The process's Temporal runtime with Prometheus metrics on *port*; None (the default runtime) for port 0. Once per process."""
     if not port:
         return None
-    return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=f"127.0.0.1:{port}")))
+    return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=f"{host}:{port}")))
 
 
 SEARCH_ATTRIBUTES = ("PerdureModel", "PerdurePipeline", "PerdureStage")
@@ -64,6 +64,4 @@ async def ensure_search_attributes(client: Client) -> None:
     missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
     if missing:
         kinds = dict.fromkeys(missing, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD)
-        await client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=kinds)
-        )
+        await client.operator_service.add_search_attributes(AddSearchAttributesRequest(namespace=client.namespace, search_attributes=kinds))
