@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from perdure.errors import Permanent, ResourcesUnavailable
+from perdure.errors import CorruptArtifact, Permanent, ResourcesUnavailable
 from perdure.local import build, download
 from perdure.local.files import Home
 
@@ -106,6 +106,8 @@ def _provide(server: Server, home: Home, echo: Echo) -> None:
             way(server, home, echo)
         except Permanent as err:
             failures.append(err.problem)
+            if isinstance(err, CorruptArtifact):  # worth a word; that a host cannot be reached is not
+                echo(f"{server.binary}: {err.problem}; it is not used")
             continue
         if fits(server, place):
             return

@@ -88,7 +88,7 @@ class Unit:
             try:
                 why = await self._serve()
             except (OSError, commands.CommandFailed) as err:
-                why = str(err)
+                self.detail = why = str(err)
                 self.failures += 1
                 await self._end()
             self.ready.clear()
