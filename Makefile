@@ -48,7 +48,7 @@ down: $(INSTALLED) ## stop it; data stays
 	@$(BIN)/perdure down
 
 demo: setup ## the example pipeline from raw data to a released model, with two kills on the way
-	@$(BIN)/perdure demo
+	@$(BIN)/python examples/moderation/demo.py
 
 test: setup ## all tests, on real servers of their own
 	@$(BIN)/pytest

@@ -1,0 +1,179 @@
+"""`make demo`: from raw messages to a released model on this machine, with a training worker and the Temporal worker killed on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perdure import packaging
+from perdure.config import Settings, find_home
+from perdure.errors import PerdureError
+from perdure.local import stack
+from perdure.metadata.database import Database
+from perdure.metadata.queries import RunDetail, show_run
+from perdure.temporal import connect
+
+HERE = Path(__file__).parent
+ROUNDS = 600
+MESSAGES = [
+    {"text": "Hey, are we still meeting for lunch at noon? I'm bringing the notes you asked for."},
+    {"text": "URGENT! You have won a 1 week FREE membership in our £100,000 prize draw! Text WIN to 81010 now. T&Cs apply"},
+]
+POLL = 0.3  # seconds
+
+
+def say(text: str = "") -> None:
+    """One line of the story, with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')}  {text}" if text else "", flush=True)
+
+
+@dataclass
+class Story:
+    """What has been told and done so far."""
+
+    settings: Settings
+    home: Path
+    told: set[str] = field(default_factory=set)
+    killed_at: dict[str, tuple[float, int]] = field(default_factory=dict)
+    back_after: dict[str, float] = field(default_factory=dict)
+    redone: int = 0
+
+    def once(self, key: str, text: str) -> None:
+        """Say *text* the first time that *key* comes up."""
+        if key not in self.told:
+            self.told.add(key)
+            say(text)
+
+    def look(self, detail: RunDetail) -> None:
+        """Tell what is new, and kill what is due."""
+        for step in detail.steps:
+            self.once(f"{step.step}", f"{step.step}: started")
+            if step.state == "succeeded":
+                took = (step.finished_at - step.started_at).total_seconds() if step.finished_at else 0
+                self.once(f"{step.step}:done", f"{step.step}: done in {took:.1f} s ({step.reason})")
+            if step.step == "train" and step.state == "running":
+                self._training(step.detail, step.checkpoints)
+
+    def _training(self, detail: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
+        round, phase = int(detail.get("round") or 0), detail.get("phase", "")
+        committed = int(checkpoints[-1]["round"]) if checkpoints else 0
+        if phase:
+            self.once(f"phase:{phase}:{len(self.killed_at)}", f"train: {phase}")
+        if round >= 100:
+            figures = _figures(detail.get("metrics") or {})
+            self.once(f"round:{round // 100}", f"train: round {round} of {ROUNDS}, last checkpoint {committed}, {figures}")
+        for name, (at, killed_round) in self.killed_at.items():
+            if name not in self.back_after and round > killed_round:
+                self.back_after[name] = time.monotonic() - at
+                say(f"       {name}: progress again {self.back_after[name]:.1f} s after the kill, at round {round}")
+        workers = detail.get("workers") or []
+        if "training worker" not in self.killed_at and committed >= 40 and workers:
+            self._kill("training worker", int(workers[-1]), round)
+            self.redone = max(0, round - committed)
+        elif "training worker" in self.back_after and "Temporal worker" not in self.killed_at and round > 300:
+            service = next(service for service in stack.status(self.home) if service.name == "worker")
+            self._kill("Temporal worker", service.pid or 0, round)
+
+    def _kill(self, name: str, pid: int, round: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self.killed_at[name] = (time.monotonic(), round)
+        say(f"       kill -9 {pid}: the {name}, at round {round}")
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+async def _start(settings: Settings) -> str:
+    client = await connect(settings)
+    handle = await client.start_workflow(
+        "TrainingPipeline",
+        {"pipeline": "moderation", "params": {"rounds": ROUNDS}, "cache": False, "requested_by": os.environ.get("USER", "demo")},
+        id=f"run/moderation/demo-{time.strftime('%Y%m%d-%H%M%S')}",
+        task_queue="perdure",
+    )
+    await asyncio.sleep(0.1)  # the SDK may crash a process that exits right after a call
+    return handle.id
+
+
+def _follow(story: Story, database: Database, workflow_id: str) -> RunDetail:
+    while True:
+        with suppress(PerdureError):  # not yet opened, or Postgres restarts: look again
+            detail = show_run(database, workflow_id)
+            story.look(detail)
+            if not detail.run.state.is_live:
+                return detail
+        time.sleep(POLL)
+
+
+def _predict() -> list[dict[str, Any]]:
+    """Score the two messages with the released model, as a user does."""
+    command = [str(Path(sys.executable).parent / "perdure"), "predict", "moderation", "-", "--json"]
+    answer = subprocess.run(command, input=json.dumps(MESSAGES), capture_output=True, text=True, check=True)
+    found: list[dict[str, Any]] = json.loads(answer.stdout)["predictions"]
+    return found
+
+
+def _ending(story: Story, detail: RunDetail, seconds: float) -> None:
+    say()
+    print("What happened")
+    print(f"  {seconds:.0f} s from 'stack ready' to the end, both kills included; {story.redone} rounds were trained twice")
+    for name, after in story.back_after.items():
+        print(f"  {name} killed: progress again after {after:.1f} s")
+    print(f"  model {detail.model} version {detail.version}, predictor sha256 {(detail.predictor_sha256 or '')[:16]}…")
+    print(f"  {_figures(detail.metrics)}")
+    for verdict in detail.verdicts:
+        print(f"  gate {'passed' if verdict['passed'] else 'FAILED'}: {verdict['reason']}")
+    prepared = next(step for step in detail.steps if step.step == "prepare")
+    rows = (prepared.result or {}).get("rows", {})
+    print(f"  trained on {rows.get('train')} rows, judged on {rows.get('test')}; code {(detail.code_sha256 or '')[:12]}")
+    print(f"  run {detail.run.workflow_id}")
+    print()
+    print("Where to look")
+    print(f"  Temporal UI   {story.settings.temporal.ui}/namespaces/default/workflows")
+    print(f"  MLflow        {story.settings.mlflow.url}  (starts last; it shows the run once it is up)")
+    print(f"  this run      .venv/bin/perdure show {detail.run.workflow_id}")
+    print("  the stack goes on: `make down` stops it, `make clean` removes it")
+
+
+def main() -> int:
+    """Run the demo; 0 when the model is released and both killed parts came back."""
+    home = find_home()
+    os.environ["PERDURE_HOME"] = str(home)
+    stack.up(home, echo=say)
+    settings = Settings()
+    say("stack ready")
+    began = time.monotonic()
+    version = packaging.apply(HERE / "pipeline.yaml", settings, actor=os.environ.get("USER", "demo"))
+    say(f"applied pipeline {version.name}, version {version.number}")
+    workflow_id = asyncio.run(_start(settings))
+    say(f"started {workflow_id}")
+    story = Story(settings, home)
+    with Database.open(settings) as database:
+        detail = _follow(story, database, workflow_id)
+    seconds = time.monotonic() - began
+    if detail.run.state != "succeeded" or detail.release is None:
+        error = detail.run.error or {}
+        say(f"the run ended as {detail.run.state}: {error.get('message', 'the model was not released')}")
+        return 1
+    say(f"released: {detail.release['reason']}")
+    for message, scores in zip(MESSAGES, _predict(), strict=True):
+        say(f"predict: {scores['prediction']:>4}  (spam {scores['p_spam']:.3f})  {message['text'][:60]}…")
+    _ending(story, detail, seconds)
+    return 0 if len(story.back_after) == 2 else 1
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # past the SDK's exit crash

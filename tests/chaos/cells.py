@@ -1,0 +1,136 @@
+"""One cell: a run, one kill, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from perdure import packaging
+from perdure.config import Settings
+from tests.chaos import parts
+from tests.chaos.watching import Look, Watcher, approve, counts, start
+
+PROJECT = Path(__file__).parent / "project" / "chaos.yaml"
+LIMIT = 300.0  # seconds for a run with one kill
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell came to. ``progress`` is seconds from the kill to the next committed thing or trained round."""
+
+    part: str
+    step: str
+    state: str
+    progress: float
+    seconds: float
+    redone: int
+    same_model: bool
+    versions: int
+    releases: int
+    problem: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.state == "succeeded" and self.same_model and self.versions == self.releases == 1 and not self.problem
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "good": self.good}
+
+
+class World:
+    """A stack with the chaos pipeline applied, and the model that an undisturbed run gives."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.settings = Settings(home=home)
+        packaging.apply(PROJECT, self.settings, actor="chaos")
+        self.undisturbed: str | None = None
+
+    def baseline(self) -> Outcome:
+        """One run without a kill: its model is what all others must give."""
+        outcome, sha256 = self._run("none", "none", random.Random(0))
+        self.undisturbed = sha256
+        return outcome
+
+    def cell(self, part: str, step: str, random_: random.Random) -> Outcome:
+        """One run in which *part* is killed while *step* runs."""
+        return self._run(part, step, random_)[0]
+
+    def _run(self, part: str, step: str, random_: random.Random) -> tuple[Outcome, str | None]:
+        workflow_id = f"run/chaos/{uuid.uuid4().hex[:12]}"
+        asyncio.run(start(self.settings, workflow_id))
+        watcher = Watcher(self.settings, workflow_id)
+        began = time.monotonic()
+        progress, redone, problem = 0.0, 0, ""
+        if part != "none":
+            before = self._moment(watcher, step, random_)
+            parts.kill(self.home, part, lambda: list(before.status.get("workers", [])))
+            killed = time.monotonic()
+            if part == "all":
+                parts.revive(self.home)
+            if step == "promote":
+                asyncio.run(approve(self.settings, workflow_id))
+            after = watcher.until(lambda look: _further(before, look), LIMIT)
+            progress = after.at - killed
+            if step == "train":
+                redone, problem = _redone(before, watcher.until(_settled, LIMIT))
+        if step != "promote":
+            watcher.until(lambda look: look.step == "promote" or _ended(look), LIMIT)
+            asyncio.run(approve(self.settings, workflow_id))
+        end = watcher.until(_ended, LIMIT)
+        watcher.close()
+        assert end.detail is not None
+        sha256 = end.detail.predictor_sha256
+        same = self.undisturbed in (None, sha256)
+        error = (end.detail.run.error or {}).get("message", "")
+        outcome = Outcome(
+            part=part,
+            step=step,
+            state=str(end.detail.run.state),
+            progress=round(progress, 2),
+            seconds=round(time.monotonic() - began, 1),
+            redone=redone,
+            same_model=same,
+            problem=problem or error,
+            **counts(self.settings, end.detail.run.id),
+        )
+        return outcome, sha256
+
+    def _moment(self, watcher: Watcher, step: str, random_: random.Random) -> Look:
+        """A random moment inside *step*."""
+        if step == "train":
+            wanted = random_.randint(25, 200)
+            return watcher.until(lambda look: look.round >= wanted or _ended(look), LIMIT, every=0.05)
+        watcher.until(lambda look: look.step == step or _ended(look), LIMIT, every=0.05)
+        time.sleep(random_.uniform(0.0, 1.5 if step == "prepare" else 0.4))
+        return watcher.look()
+
+
+def _ended(look: Look) -> bool:
+    return look.detail is not None and not look.detail.run.state.is_live
+
+
+def _further(before: Look, look: Look) -> bool:
+    """Something was committed since, or a round trained that had not been trained before."""
+    if before.step == "train" and look.step == "train" and look.latest.result is None:
+        return look.round > before.round
+    return look.done() != before.done()
+
+
+def _settled(look: Look) -> bool:
+    return look.latest.result is not None or bool(look.status.get("history")) or _ended(look)
+
+
+def _redone(before: Look, after: Look) -> tuple[int, str]:
+    """Rounds trained twice, and what is wrong if more than the last committed checkpoint allows."""
+    if after.latest.epoch == before.latest.epoch:
+        return 0, ""
+    history = after.status.get("history") or [[before.committed + 1]]
+    resumed = int(history[0][0]) - 1
+    problem = "" if resumed >= before.committed else f"went on from round {resumed}, though {before.committed} was committed"
+    return max(0, before.round - resumed), problem
