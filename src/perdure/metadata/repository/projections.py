@@ -151,7 +151,7 @@ def _about(session: Session, version: UUID) -> dict[str, Any]:
     newest = select(t.Evaluation.metrics).where(t.Evaluation.model_version_id == version).order_by(t.Evaluation.created_at.desc()).limit(1)
     events = select(t.ModelEvent.kind).where(t.ModelEvent.model_version_id == version).order_by(t.ModelEvent.at, t.ModelEvent.id)
     return {
-        "tags": dict(session.execute(tags).tuples()),
+        "tags": dict(session.execute(tags).all()),
         "metrics": session.scalar(newest) or {},
         "events": [str(kind) for kind in session.scalars(events)],
     }
