@@ -1,0 +1,174 @@
+"""``models``, ``predict``, ``lineage``: what was trained, what serves, what it says, and what it was made of."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from perdure.cli.output import Json, emit, emit_rows, fields, figures, note, table, when
+
+PANEL = "Models"
+models = typer.Typer(help="List models; show one with its versions and releases.", invoke_without_command=True)
+
+
+@models.callback()
+def list_models(ctx: typer.Context, as_json: Json = False) -> None:
+    """List models, what serves of each and since when."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from perdure.cli.clients import read_settings
+    from perdure.metadata.database import Database
+    from perdure.metadata.queries import list_models as find
+
+    with Database.open(read_settings()) as database:
+        found = find(database)
+    if as_json:
+        emit(found)
+    else:
+        table(
+            ("model", "versions", "serves", "since", "released by"),
+            [(m.model, m.versions, m.serves if m.serves is not None else "none", when(m.since), m.released_by) for m in found],
+            right=("versions", "serves"),
+            empty="no models; train one: perdure run PIPELINE",
+        )
+
+
+@models.command("show")
+def show_model(name: Annotated[str, typer.Argument(help="The model.")], as_json: Json = False) -> None:
+    """Show a model: its versions, its releases, and who released them."""
+    from perdure.cli.clients import read_settings
+    from perdure.metadata.database import Database
+    from perdure.metadata.queries import show_model as find
+
+    with Database.open(read_settings()) as database:
+        found = find(database, name)
+    if as_json:
+        emit(found)
+        return
+    gates = {True: "passed", False: "failed", None: "not evaluated"}
+    table(
+        ("version", "", "trained", "dataset", "rounds", "gates", "metrics", "predictor", "run"),
+        [
+            (
+                v.number,
+                "serves" if v.serves else "",
+                when(v.trained_at),
+                v.dataset,
+                v.rounds,
+                gates[v.passed],
+                figures(v.metrics or {}, limit=2),
+                v.predictor_sha256[:12],
+                v.run.removeprefix("run/"),
+            )
+            for v in found.versions
+        ],
+        right=("version", "rounds"),
+    )
+    print()
+    table(
+        ("version", "served since", "until", "released by", "why"),
+        [(r["version"], when(r["since"]), when(r["until"]) or "now", r["actor"], r["reason"]) for r in found.releases],
+        right=("version",),
+        empty="no version was ever released",
+    )
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="The released version of a model, or the version given.")],
+    rows: Annotated[str, typer.Argument(metavar="ROWS", help="Raw rows: a JSON, NDJSON, CSV or TSV file, or - for stdin.")],
+    as_json: Json = False,
+) -> None:
+    """Score raw rows with a model.
+
+    The same predictor as in evaluation and serving gives the same scores. Prints a JSON array, one object per row; with --json
+    the array comes in an object that also names the model, its version and its sha256.
+    """
+    from perdure.cli.clients import read_settings
+    from perdure.cli.scoring import fetch, score, versioned
+    from perdure.metadata.database import Database
+    from perdure.metadata.repository import ModelRows
+
+    settings = read_settings()
+    name, number = versioned(model)
+    with Database.open(settings) as database:
+        version = ModelRows(database).find(name, number)
+    scores = score(fetch(version, settings), rows)
+    if as_json:
+        emit({"model": version.model, "version": version.number, "sha256": version.predictor.sha256, "predictions": scores})
+    else:
+        note(f"{version.model} version {version.number} ({version.predictor.sha256[:12]}), {len(scores)} rows")
+        emit_rows(scores)
+
+
+def lineage(
+    model: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="A model, or one version of it.")],
+    at: Annotated[
+        str | None,
+        typer.Option(help="The version that answered then: a date or time (ISO 8601), local unless it has an offset."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what a model was made of, and who released it when.
+
+    Without a version: of the one that answers now, or answered at a past time.
+    """
+    from perdure.cli.clients import read_settings
+    from perdure.cli.scoring import versioned
+    from perdure.errors import InvalidInput
+    from perdure.metadata.database import Database
+    from perdure.metadata.queries import lineage as find
+
+    name, number = versioned(model)
+    if number is not None and at is not None:
+        raise InvalidInput("a version and a time are two questions", field="--at", remedy="leave one of them out")
+    with Database.open(read_settings()) as database:
+        found = find(database, name, number, moment(at))
+    if as_json:
+        emit(found)
+        return
+    origin = found.origin
+    fields(
+        {
+            "model": f"{found.model} version {found.number}",
+            "trained": f"{when(origin['trained_at'])} by run {origin['run']}, asked for by {origin['requested_by']}",
+            "pipeline": f"{origin['pipeline']} version {origin['pipeline_version']} ({origin['pipeline_sha256'][:12]})",
+            "code": f"{origin['code_sha256'] or 'none'}{' commit ' + origin['git_commit'] if origin['git_commit'] else ''}",
+            "dataset": f"{origin['dataset']}/{origin['dataset_version']}, {origin['train_rows']:,} rows, {origin['manifest_uri']}",
+            "source": (origin["source"] or {}).get("uri"),
+            "parameters": ", ".join(f"{k}={v}" for k, v in (origin["train"] or {}).get("params", {}).items()),
+            "environment": origin["environment"],
+            "metrics": figures(origin["metrics"] or {}, limit=20),
+            "predictor": f"{origin['predictor_sha256']} {origin['predictor_uri']}",
+        }
+    )
+    print()
+    table(
+        ("served since", "until", "released by", "why", "votes"),
+        [(when(r["since"]), when(r["until"]) or "now", r["actor"], r["reason"], _votes(r["votes"])) for r in found.releases],
+        empty="this version was never released",
+    )
+
+
+def moment(text: str | None) -> datetime | None:
+    """The time that *text* names, in the local zone unless it says another. Raises InvalidInput."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as err:
+        from perdure.errors import InvalidInput
+
+        raise InvalidInput(f"{text!r} is no time", field="--at", remedy="write it as 2026-11-22 or 2026-11-22T16:05:00+01:00") from err
+
+
+def _votes(votes: object) -> str:
+    return ", ".join(f"{vote['actor']} {vote['decision']}" for vote in votes) if isinstance(votes, list) else ""
+
+
+def add(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(models, name="models", rich_help_panel=PANEL)
+    for command in (predict, lineage):
+        app.command(rich_help_panel=PANEL)(command)
