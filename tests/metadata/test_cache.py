@@ -98,7 +98,7 @@ def test_without_the_cache_it_is_computed_and_becomes_the_newest_result(world: W
     computed(world, "1")
     step = world.step(world.run("2"))
     outcome = claim(world, step.id, use_cache=False)
-    assert (outcome.mine, outcome.reason) == (True, "computed again: the cache was not to be used")
+    assert (outcome.mine, outcome.reason) == (True, "computed again: the cache was switched off, or what it names is gone")
     waiting = world.step(world.run("3"))
     assert claim(world, waiting.id, use_cache=False).busy == step.id, "still one at a time"
     world.steps.finish(step.id, {"model_version": "2"})

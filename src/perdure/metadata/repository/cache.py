@@ -59,7 +59,7 @@ class Cache(Rows):
     def _miss(self, session: Session, step: t.StepRun, components: Json | None, *, use_cache: bool) -> str:
         """Why *step* is computed: what changed since the pipeline's last result of this step."""
         if not use_cache:
-            return "computed again: the cache was not to be used"
+            return "computed again: the cache was switched off, or what it names is gone"
         mine, other = aliased(t.PipelineVersion), aliased(t.PipelineVersion)
         name = select(mine.name).join(t.Run, t.Run.pipeline_version_id == mine.id).where(t.Run.id == step.run_id).scalar_subquery()
         last = session.scalar(
