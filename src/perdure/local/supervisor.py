@@ -221,13 +221,15 @@ class Supervisor:
         stopping = asyncio.create_task(stop.wait())
         ended, _ = await asyncio.wait({stopping, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        for name, unit in reversed(self.units.items()):
-            tasks[name].cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await tasks[name]
-            await unit.stop()
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.wait(tasks.values())
+        remaining = dict(self.units)
+        while remaining:  # those that nothing left needs, all at once
+            idle = [name for name in remaining if not any(name in unit.service.needs for unit in remaining.values())]
+            await asyncio.gather(*(remaining.pop(name).stop() for name in idle))
         for task in ended - {stopping}:
-            task.result()  # a unit ends by itself only through a fault in this program
+            await task  # a unit ends by itself only through a fault in this program, which is raised here
 
     def _save(self) -> None:
         services = {
