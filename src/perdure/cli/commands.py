@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -124,6 +123,8 @@ def _update(workflow_id: str, name: str, argument: object) -> Any:
     from perdure.errors import TemporalUnavailable
 
     update_id = f"{name}:{uuid4()}"
+
+    import asyncio
 
     async def ask() -> Any:
         async with temporal(read_settings(), f"run {workflow_id}") as client:

@@ -37,17 +37,18 @@ def run(
     from perdure.spec import load, with_params
 
     settings, who = read_settings(), person(actor)
-    name = starting.workflow_id("x", key) if key else ""  # refused before anything is stored
+    params, step = starting.parameters(param or []), starting.step(recompute)  # told before any server is asked
+    if key is not None:
+        starting.workflow_id("x", key)
     with Database.open(settings) as database:
         found = starting.version_of(pipeline, version, database, settings, who)
-        params = starting.parameters(param or [])
         spec = with_params(load(found.spec), params)
         request = RunRequest(
             pipeline=found.name,
             version=found.sha256,  # what was checked here is what runs, whoever applies another version meanwhile
             params=params,
             cache=cache,
-            recompute_from=starting.step(recompute),
+            recompute_from=step,
             requested_by=who,
         )
         if dry:
