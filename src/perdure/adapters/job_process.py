@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from perdure.messages.jobs import Submission
 
-_MARK = "PERDURE_PROCESS"  # in its environment and in that of everything it starts
+_MARK = "PERDURE_PROCESS"  # its scratch folder, in its environment and in that of everything it starts
 _MAX_RSS = 1 << 30  # bytes; a process that has grown beyond it is not used again
 _LOOK = 0.5  # seconds between looks whether it still lives
 
@@ -25,8 +25,7 @@ class JobProcess:
     """Runs jobs of one version of the owner's code, one at a time. Started and used by one thread; `kill` may be called by any."""
 
     def __init__(self, environment: dict[str, str], scratch: Path) -> None:
-        self._name = uuid4().hex
-        self._scratch = scratch / self._name
+        self._scratch = scratch / uuid4().hex
         self._scratch.mkdir(parents=True)
         self.code: str | None = None
         self._answers, answers = os.pipe()
@@ -37,7 +36,7 @@ class JobProcess:
                 stdin=subprocess.PIPE,
                 stdout=answers,
                 stderr=printed,
-                env={**environment, _MARK: self._name, "TMPDIR": str(self._scratch)},
+                env={**environment, _MARK: str(self._scratch), "TMPDIR": str(self._scratch)},
                 cwd=self._scratch,
                 start_new_session=True,
             )
@@ -99,7 +98,7 @@ class JobProcess:
         """See it gone, with everything it started and its temporary files."""
         self.kill()
         self._popen.wait()
-        _kill_marked(f"{_MARK}={self._name}".encode())
+        kill_below(self._scratch)
         with suppress(BrokenPipeError):
             self._requests.close()
         os.close(self._answers)
@@ -133,11 +132,12 @@ def _drain(fd: int, output: Callable[[bytes], None]) -> bool:
     return False
 
 
-def _kill_marked(mark: bytes) -> None:
-    """Kill what carries *mark* in its environment: processes that left the job's group."""
+def kill_below(scratch: Path) -> None:
+    """Kill what was started by a process with this scratch folder, or one below it, and has left its group. Linux only."""
+    mark = f"{_MARK}={scratch}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
+            if any(entry == mark or entry.startswith(mark + b"/") for entry in (folder / "environ").read_bytes().split(b"\0")):
                 os.kill(int(folder.name), signal.SIGKILL)
         except OSError:
             continue  # gone, or another user's

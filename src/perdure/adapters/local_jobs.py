@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perdure.adapters.job_process import JobProcess, describe_exit
+from perdure.adapters.job_process import JobProcess, describe_exit, kill_below
 from perdure.config import Settings, resolve_secret
 from perdure.messages.jobs import EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobState, JobStatus, Submission
 
@@ -223,11 +223,12 @@ class LocalJobs:
 
 
 def _remove_stale(scratch: Path) -> None:
-    """Remove what workers that were killed left behind."""
+    """Remove what workers that were killed left behind: files, and processes that their jobs had started."""
     for folder in scratch.glob("*"):
         try:
             os.kill(int(folder.name), 0)
         except ProcessLookupError:
+            kill_below(folder)
             shutil.rmtree(folder, ignore_errors=True)
         except (ValueError, PermissionError):
             continue
