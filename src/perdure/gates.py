@@ -67,10 +67,14 @@ def _change(gate: Gate, value: float, other: float, where: str, number: int | No
     passed = change >= bound if gate.min_change is not None else change <= bound
     size, allowed = _told(abs(change), abs(bound))
     moved = "did not change" if change == 0 else f"{'rose' if change > 0 else 'fell'} by {size}"
-    may = "may" if (bound <= 0) == (gate.min_change is not None) or bound == 0 else "must"
-    rule = f"it {may} {'rise' if bound > 0 or (bound == 0 and gate.min_change is None) else 'fall'} by {allowed}"
-    most = " at most" if may == "may" else " at least"
-    return _made(gate, passed, f"{gate.metric}{where} {moved} against version {number}, {rule}{most}", value, other, slice)
+    bad = "fall" if gate.min_change is not None else "rise"
+    if bound == 0:
+        rule = f"it may not {bad}"
+    elif (bound < 0) == (bad == "fall"):
+        rule = f"it may {bad} by {allowed} at most"
+    else:
+        rule = f"it must {'rise' if bad == 'fall' else 'fall'} by {allowed} at least"
+    return _made(gate, passed, f"{gate.metric}{where} {moved} against version {number}, {rule}", value, other, slice)
 
 
 def _made(

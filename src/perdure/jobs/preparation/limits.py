@@ -9,6 +9,7 @@ from perdure.errors import DataRejected, InvalidInput
 from perdure.messages.common import Json
 from perdure.spec import Data
 
+MOST_CLASSES = 1_000
 _TOLD = 5
 
 
@@ -57,8 +58,19 @@ def failures(partitions: Iterable[Json]) -> list[Json]:
     return sorted(made.values(), key=lambda failure: (-failure["count"], failure["column"], failure["check"]))
 
 
+def check_number(data: Data, classes: int) -> None:
+    """Raises DataRejected where the target has too many different values to be a class."""
+    if classes > MOST_CLASSES:
+        raise DataRejected(
+            f"the target {data.target.column!r} has more than {MOST_CLASSES} different values",
+            field="data.target.task",
+            remedy="set data.target.task: regression for a number, or name the column that holds the class",
+        )
+
+
 def _check_classes(data: Data, partitions: list[Json]) -> None:
     target, found = data.target, _classes(partitions, "classes")
+    check_number(data, len(found))
     told = ", ".join(f"{name} ({n} rows)" for name, n in found.most_common(10))
     if len(found) < 2:
         raise DataRejected(

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from perdure.errors import DataRejected
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation import profile
 from perdure.jobs.preparation.columns import FAILURES, Failures, failing, typed
+from perdure.jobs.preparation.limits import check_number
 from perdure.jobs.preparation.reading import reader
 from perdure.jobs.preparation.rows import TEST, TRAIN, membership, unsplittable
 from perdure.jobs.preparation.schema import RowSchema, row_schema
@@ -21,7 +21,6 @@ from perdure.keys import canonical
 from perdure.messages.common import Json
 from perdure.spec import Data
 
-MOST_CLASSES = 1_000
 _FAILURES = 50  # kinds of failure that are told
 _EXAMPLE = 100  # characters
 
@@ -122,12 +121,7 @@ class _Partition:
             counts = rows.get_column(self._data.target.column).cast(pl.String).rename("class").value_counts(name="n")
             named = dict(zip(counts["class"].to_list(), counts["n"].to_list(), strict=True))
             self._classes[split] = profile.add_counts(self._classes[split], named)
-            if len(self._classes[split]) > MOST_CLASSES:
-                raise DataRejected(
-                    f"the target {self._data.target.column!r} has more than {MOST_CLASSES} different values",
-                    field="data.target.task",
-                    remedy="set data.target.task: regression for a number, or name the column that holds the class",
-                )
+            check_number(self._data, len(self._classes[split]))
 
     def _count(self, failures: Failures) -> None:
         """Count kinds of failure, with an example of each; never one of a personal column, nor of a whole row that may have one."""

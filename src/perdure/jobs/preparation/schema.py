@@ -36,9 +36,8 @@ class RowSchema:
         except SchemaErrors as err:
             for error in err.schema_errors:
                 if error.reason_code is SchemaErrorReason.CHECK_ERROR:
-                    raise UserCodeError(
-                        f"the check {error.check} raised {bounded(str(error), 500)}", field=FIELD, remedy="mend the check, and apply again"
-                    ) from err
+                    told = f"the check {getattr(error.check, 'name', error.check)} raised {bounded(str(error), 500)}"
+                    raise UserCodeError(told, field=FIELD, remedy="mend the check, and apply again: perdure apply") from err
             return self._by_row(err.failure_cases)
         return pl.DataFrame(schema=FAILURES)
 

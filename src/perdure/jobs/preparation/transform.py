@@ -38,9 +38,10 @@ def owned(job: JobContext, field: str, reference: str | None, function: Callable
         try:
             return function(*args)
         except OwnerCodeError as err:
-            if err.__cause__ is not None:  # `job.call` tells the owner's lines
-                raise err.__cause__ from None
-            raise UserCodeError(str(err), field=field, remedy="mend the code, and apply it again: perdure apply") from None
+            told, cause = str(err), err.__cause__
+        if cause is not None:  # `job.call` tells the owner's lines
+            raise cause
+        raise UserCodeError(told, field=field, remedy="mend the code, and apply it again: perdure apply")
 
     made: _T = job.call(f"{field} ({reference})", run)
     return made

@@ -1,0 +1,95 @@
+"""Gates judge figures; every verdict says why in words that need no figures beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from perdure.gates import judge
+from perdure.spec import Gate
+
+
+def figures(ours: dict[str, float | None], theirs: dict[str, float | None] | None = None, **champion: Any) -> dict[str, Any]:
+    slices = {"size": {"0": {"rows": 40, "metrics": {"f1": 0.9}}, "1": {"rows": 30, "metrics": {"f1": 0.7}}}}
+    return {
+        "rows": 100,
+        "challenger": {"metrics": ours, "slices": slices, "notes": {name: "one class only" for name in ours if ours[name] is None}},
+        "champion": {"metrics": theirs or {}, "slices": {"size": {"0": {"rows": 40, "metrics": {"f1": 0.8}}}}, **champion}
+        if theirs is not None or champion
+        else None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "passed", "reason"),
+    [
+        ({"min": 0.95}, 0.981, True, "roc_auc 0.981 ≥ 0.95"),
+        ({"min": 0.95}, 0.95, True, "roc_auc 0.95 ≥ 0.95"),
+        ({"min": 0.95}, 0.949999, False, "roc_auc 0.949999 < 0.95"),
+        ({"max": 0.1}, 0.05, True, "roc_auc 0.05 ≤ 0.1"),
+        ({"max": 0.1}, 0.2, False, "roc_auc 0.2 > 0.1"),
+        ({"min": 0.5}, None, False, "roc_auc cannot be judged: one class only"),
+    ],
+)
+def test_bounds(gate: dict[str, Any], value: float | None, passed: bool, reason: str) -> None:
+    (verdict,) = judge([Gate(metric="roc_auc", **gate)], figures({"roc_auc": value}), champion_number=None)
+    assert (verdict.passed, verdict.reason, verdict.value) == (passed, reason, value)
+    assert verdict.gate == {"metric": "roc_auc", **gate}
+
+
+@pytest.mark.parametrize(
+    ("gate", "ours", "theirs", "passed", "reason"),
+    [
+        ({"min_change": -0.002}, 0.95, 0.954, False, "f1 fell by 0.004 against version 3, it may fall by 0.002 at most"),
+        ({"min_change": -0.002}, 0.953, 0.954, True, "f1 fell by 0.001 against version 3, it may fall by 0.002 at most"),
+        ({"min_change": -0.002}, 0.954, 0.954, True, "f1 did not change against version 3, it may fall by 0.002 at most"),
+        ({"min_change": 0.01}, 0.955, 0.954, False, "f1 rose by 0.001 against version 3, it must rise by 0.01 at least"),
+        ({"max_change": 0.01}, 0.5, 0.48, False, "f1 rose by 0.02 against version 3, it may rise by 0.01 at most"),
+        ({"max_change": -0.01}, 0.46, 0.48, True, "f1 fell by 0.02 against version 3, it must fall by 0.01 at least"),
+        ({"min_change": 0}, 0.4, 0.5, False, "f1 fell by 0.1 against version 3, it may not fall"),
+        ({"max_change": 0}, 0.6, 0.5, False, "f1 rose by 0.1 against version 3, it may not rise"),
+    ],
+)
+def test_changes(gate: dict[str, Any], ours: float, theirs: float, passed: bool, reason: str) -> None:
+    made = figures({"f1": ours}, {"f1": theirs})
+    (verdict,) = judge([Gate(metric="f1", versus="champion", **gate)], made, champion_number=3)
+    assert (verdict.passed, verdict.reason, verdict.champion_value) == (passed, reason, theirs)
+
+
+CHANGE = Gate(metric="f1", min_change=-0.1, versus="champion")
+
+
+def test_the_first_version_has_nobody_to_compare_with() -> None:
+    (verdict,) = judge([CHANGE], figures({"f1": 0.9}), champion_number=None)
+    assert verdict.passed
+    assert verdict.reason == "f1 0.9: there is no champion to compare with"
+
+
+def test_a_champion_that_cannot_score_is_no_reason_to_pass() -> None:
+    (verdict,) = judge([CHANGE], figures({"f1": 0.9}, {}, error="missing columns: y"), champion_number=2)
+    assert not verdict.passed
+    assert verdict.reason == "f1 cannot be compared: version 2 cannot score these rows: missing columns: y"
+
+
+def test_every_slice_is_judged() -> None:
+    verdicts = judge([Gate(metric="f1", min=0.8, slice="size")], figures({"f1": 0.9}), champion_number=None)
+    assert [(v.slice, v.passed, v.reason) for v in verdicts] == [
+        ("size=0", True, "f1 where size=0 0.9 ≥ 0.8"),
+        ("size=1", False, "f1 where size=1 0.7 < 0.8"),
+    ]
+    verdicts = judge([Gate(metric="f1", min_change=0, versus="champion", slice="size")], figures({}, {"f1": 1.0}), champion_number=4)
+    assert [(v.slice, v.passed) for v in verdicts] == [("size=0", True), ("size=1", True)]
+    assert verdicts[1].reason == "f1 where size=1 of version 4 cannot be judged"
+
+
+def test_no_slice_with_enough_rows() -> None:
+    made = figures({"f1": 0.9})
+    made["challenger"]["slices"] = {"size": {}}
+    (verdict,) = judge([Gate(metric="f1", min=0.8, slice="size")], made, champion_number=None)
+    assert verdict.passed
+    assert verdict.reason == "no slice of size has enough rows to be judged"
+
+
+def test_no_gates_no_verdicts() -> None:
+    assert judge([], figures({"f1": 0.1}), champion_number=None) == []
