@@ -27,7 +27,7 @@ def program(name: str, package: str, link_flags: str, home: Home, echo: Echo) ->
     module = MODULES / name
     go, environment = _toolchain(module, home, echo)
     unfinished, log = home.bin / f".{name}.new", home.log(f"build-{name}")
-    echo(f"{name}: building from pinned sources (usually 1 to 4 minutes; log: {log})")
+    echo(f"{name}: building from pinned sources (usually 2 to 5 minutes; log: {log})")
     command = [go, "build", "-mod=readonly", "-trimpath", "-ldflags", f"-s -w {link_flags}", "-o", str(unfinished), package]
     started = time.monotonic()
     with log.open("wb") as output:

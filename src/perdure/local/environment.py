@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from perdure.config import Settings, resolve_secret
+from perdure.local.files import Home
 
 QUIET = {  # nothing phones home
     "DO_NOT_TRACK": "true",
@@ -10,6 +13,17 @@ QUIET = {  # nothing phones home
     "RAY_USAGE_STATS_ENABLED": "0",
     "TEMPORAL_VERSION_CHECK_DISABLED": "1",
 }
+
+
+SHORT = 60  # bytes of a temporary folder below which the Unix sockets that Python's multiprocessing puts there fit into an address
+
+
+def scratch(home: Home) -> dict[str, str]:
+    """Lets jobs work below the data folder: what killed ones leave is removed with the next `up` or `down`."""
+    if len(os.fsencode(home.scratch)) > SHORT:
+        return {}
+    home.scratch.mkdir(mode=0o700, exist_ok=True)
+    return {"TMPDIR": str(home.scratch)}
 
 
 def s3_environment(settings: Settings) -> dict[str, str]:

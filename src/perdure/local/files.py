@@ -47,6 +47,11 @@ class Home:
         """The ports, picked once."""
         return self.path / "ports.json"
 
+    @property
+    def scratch(self) -> Path:
+        """The temporary folder of jobs, where its path is short enough."""
+        return self.path / "tmp"
+
     def log(self, service: str) -> Path:
         """The service's current log file."""
         return self.logs / f"{service}.log"

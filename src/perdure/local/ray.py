@@ -13,7 +13,7 @@ from typing import Any
 from perdure.config import Settings
 from perdure.errors import Conflict
 from perdure.local import probes
-from perdure.local.environment import QUIET, s3_environment
+from perdure.local.environment import QUIET, s3_environment, scratch
 from perdure.local.files import Home
 from perdure.local.supervisor import Service
 
@@ -66,6 +66,7 @@ def service(home: Home, ports: dict[str, int], settings: Settings) -> Service:
         ],
         environment=QUIET
         | s3_environment(settings)
+        | scratch(home)
         | {
             "PERDURE_HOME": str(folder),  # jobs see the settings above, not the file with everybody's
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

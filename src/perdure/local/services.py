@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from perdure.config import Settings, resolve_secret
 from perdure.local import commands, postgres, probes, ray
 from perdure.local.configuration import NEEDS
-from perdure.local.environment import QUIET, s3_environment
+from perdure.local.environment import QUIET, s3_environment, scratch
 from perdure.local.files import Home, read_json
 from perdure.local.supervisor import Service, Step
 from perdure.temporal import SEARCH_ATTRIBUTES
@@ -151,7 +151,7 @@ def _reconciler(home: Home, metrics: int, migrate: Step) -> Service:
 
 
 def _environment(home: Home, metrics: int) -> dict[str, str]:
-    return QUIET | {"PERDURE_HOME": str(home.path), "PERDURE_WORKER__METRICS_PORT": str(metrics)}
+    return QUIET | scratch(home) | {"PERDURE_HOME": str(home.path), "PERDURE_WORKER__METRICS_PORT": str(metrics)}
 
 
 def _migration(home: Home) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,7 @@ def _clear(home: Home) -> None:
     if left():
         raise Conflict(f"processes of an earlier stack do not end: {sorted(left())}", remedy="end them by hand, then try again")
     ray.unlink(home.path / "ray")
+    shutil.rmtree(home.scratch, ignore_errors=True)
 
 
 def _tail(path: Path, follow: bool, lines: int) -> Iterator[str]:

@@ -228,8 +228,8 @@ class Supervisor:
         while remaining:  # those that nothing left needs, all at once
             idle = [name for name in remaining if not any(name in unit.service.needs for unit in remaining.values())]
             await asyncio.gather(*(remaining.pop(name).stop() for name in idle))
-        for task in ended - {stopping}:
-            await task  # a unit ends by itself only through a fault in this program, which is raised here
+        for fault in ended - {stopping}:
+            await fault  # a unit ends by itself only through a fault in this program, which is raised here
 
     def _save(self) -> None:
         services = {
