@@ -278,3 +278,21 @@ def test_logs_follow_a_service(home: Path) -> None:
     os.kill(one(home, "s3").pid or 0, signal.SIGKILL)
     assert "s3 down: killed by SIGKILL" in next(lines)
     until(lambda: one(home, "s3").state == "ready")
+
+
+def test_nothing_is_started_where_the_settings_name_own_servers(new_home: Homes) -> None:
+    home = new_home()
+    (home / "settings.json").write_text(json.dumps({"postgres": {"url": "postgresql+psycopg://me@db.example.org/perdure"}}))
+    told: list[str] = []
+    local.up(home, only={"postgres"}, echo=told.append)
+    assert "your own servers" in told[-1]
+    assert not local.running(Home(home))
+
+
+def test_missing_part_of_the_installation_is_told_before_anything_starts(new_home: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    home = new_home()
+    with pytest.raises(InvalidInput) as missing:
+        up(home)
+    assert "perdure[local]" in (missing.value.remedy or "")
+    assert not local.running(Home(home))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure.errors import Conflict, InvalidInput, NotFound, Permanent
-from perdure.local import guard, ports, processes, ray
+from perdure.local import guard, ports, processes, ray, services
 from perdure.local.configuration import SERVERS, SERVICES, available, configure, with_needs
 from perdure.local.files import Home, read_json
 from perdure.local.servers import ensure_servers
@@ -60,6 +60,10 @@ def up(home: Path, *, only: set[str] | None = None, echo: Echo = print, tied: bo
     _clear(folder)
     before = {name: int(port) for name, port in read_json(folder.ports).items()}
     names = configure(folder, before, ports.pick(folder), wanted)
+    if not names:
+        echo("nothing to start: the settings name your own servers")
+        return
+    services.define(folder, names)  # what is missing here is told here, not in a log
     echo(f"starting {', '.join(name for name in SERVICES if name in names)}")
     _start(folder, names, tied)
     try:
@@ -87,9 +91,9 @@ def status(home: Path) -> list[ServiceStatus]:
     """Every service of the last `up`, in the order of starting; all are stopped where no supervisor runs."""
     folder = Home(home.absolute())
     alive = running(folder)
-    services: dict[str, dict[str, Any]] = read_json(folder.status).get("services", {})
+    known: dict[str, dict[str, Any]] = read_json(folder.status).get("services", {})
     gone = {} if alive else {"state": "stopped", "pid": None}
-    return [ServiceStatus(name=name, **(values | gone)) for name, values in services.items()]
+    return [ServiceStatus(name=name, **(values | gone)) for name, values in known.items()]
 
 
 def logs(home: Path, service: str, follow: bool = False, lines: int = 200) -> Iterator[str]:
@@ -149,18 +153,18 @@ def _wait(home: Home, echo: Echo) -> None:
     """Follow the services of a running supervisor until all that count are ready."""
     told: set[str] = set()
     while True:
-        services = status(home.path)
+        found = status(home.path)
         if not running(home):
             raise Permanent(f"the supervisor ended:\n{_last_lines(home, 'supervisor')}", remedy="mend the cause named above and try again")
-        for service in services:
+        for service in found:
             if service.state == "ready" and service.name not in told:
                 told.add(service.name)
                 echo(f"  {service.name:<10} ready in {service.ready_seconds:.1f} s{f'   {service.url}' if service.url else ''}")
             if service.failures >= GIVE_UP and not service.background:
                 text = f"{service.name} does not start: {service.detail}\n{_last_lines(home, service.name)}"
                 raise Permanent(text, remedy=f"read {service.log}, mend the cause and run perdure up again")
-        late = [service for service in services if service.state != "ready"]
-        if services and all(service.background for service in late):
+        late = [service for service in found if service.state != "ready"]
+        if found and all(service.background for service in late):
             for service in late:
                 echo(f"  {service.name:<10} is still starting; nothing waits for it")
             return

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from perdure.errors import PerdureError
 from perdure.local import commands, processes
 from perdure.local.files import Home, write
 from perdure.local.probes import Probe
@@ -87,7 +88,7 @@ class Unit:
             started = self._clock()
             try:
                 why = await self._serve()
-            except (OSError, commands.CommandFailed) as err:
+            except (OSError, commands.CommandFailed, PerdureError) as err:
                 self.detail = why = str(err)
                 self.failures += 1
                 await self._end()
