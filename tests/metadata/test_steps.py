@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import func, update
 
 from perdure.errors import Conflict, NotFound
 from perdure.keys import identity
 from perdure.messages.pipeline import RunState, StepKind
+from perdure.metadata import tables as t
 from tests.metadata.together import together
 from tests.metadata.world import World
 
@@ -32,6 +35,19 @@ def test_a_result_is_recorded_once(world: World) -> None:
     world.steps.fail(step.id, {"message": "late"})
     assert world.steps.step(step.id).state == "succeeded"
     assert world.step(world.runs.run(step.run_id)).result == won[0].result, "it is not opened again"
+
+
+def test_a_result_waits_for_one_that_is_being_committed(world: World) -> None:
+    step = world.step(world.run())
+    with ThreadPoolExecutor(1) as pool:
+        with world.database.transaction() as session:
+            first = {"state": "succeeded", "result": {"winner": "first"}, "finished_at": func.now()}
+            session.execute(update(t.StepRun).where(t.StepRun.id == step.id).values(**first))
+            second = pool.submit(world.steps.finish, step.id, {"winner": "second"})
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.3)
+        with pytest.raises(Conflict, match="succeeded with another result"):
+            second.result(timeout=10)
 
 
 def test_a_step_that_failed_takes_no_late_result(world: World) -> None:
