@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
-from temporalio.exceptions import FailureError, is_cancelled_exception
+from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from perdure.activities.promotion import PromotionActivities
@@ -29,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
 PIPELINE = SearchAttributeKey.for_keyword("PerdurePipeline")
 MODEL = SearchAttributeKey.for_keyword("PerdureModel")
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
+_Handle = TypeVar("_Handle")
 
 
 @workflow.defn(name="TrainingPipeline")
@@ -42,6 +45,7 @@ class TrainingPipeline:
         self._stage = "opening"
         self._paused = False
         self._cancelled = False
+        self._commands = asyncio.Lock()  # they take effect in the order in which people gave them
         self._work: asyncio.Task[RunResult] | None = None
         self._training: workflow.ChildWorkflowHandle[DistributedTraining, TrainResult] | None = None
         self._promoting: workflow.ChildWorkflowHandle[ModelPromotion, PromotionResult] | None = None
@@ -73,24 +77,27 @@ class TrainingPipeline:
 
     async def _steps(self, plan: RunPlan) -> RunResult:
         await self._begin(StepKind.PREPARE)
-        dataset = self._dataset = await workflow.execute_child_workflow(
-            DataPreparation.run,
-            PrepareRequest(run_id=plan.run_id, patience=plan.patience, window=plan.window),
-            id=_child(StepKind.PREPARE),
-            **CHILD,
+        preparing = await _started(
+            plan,
+            lambda: workflow.start_child_workflow(
+                DataPreparation.run,
+                PrepareRequest(run_id=plan.run_id, patience=plan.patience, window=plan.window),
+                id=_child(StepKind.PREPARE),
+                **CHILD,
+            ),
         )
+        dataset = self._dataset = await preparing
         await self._begin(StepKind.TRAIN)
         trained = self._trained = await self._train(plan, dataset)
         assert trained.model_version is not None, "a training that is not paused has a version"
         await self._begin(StepKind.EVALUATE)
-        evaluated = await workflow.execute_child_workflow(
-            ModelEvaluation.run,
-            EvaluateRequest(
-                run_id=plan.run_id, patience=plan.patience, model_version=trained.model_version, dataset_version=dataset.dataset_version
-            ),
-            id=_child(StepKind.EVALUATE),
-            **CHILD,
+        to_evaluate = EvaluateRequest(
+            run_id=plan.run_id, patience=plan.patience, model_version=trained.model_version, dataset_version=dataset.dataset_version
         )
+        evaluating = await _started(
+            plan, lambda: workflow.start_child_workflow(ModelEvaluation.run, to_evaluate, id=_child(StepKind.EVALUATE), **CHILD)
+        )
+        evaluated = await evaluating
         await self._begin(StepKind.PROMOTE)
         promoted = await self._promote(plan, trained, evaluated)
         return RunResult(
@@ -110,11 +117,14 @@ class TrainingPipeline:
         self._enter(step.value)
 
     async def _train(self, plan: RunPlan, dataset: DatasetRef) -> TrainResult:
-        self._training = await workflow.start_child_workflow(
-            DistributedTraining.run,
-            TrainRequest(run_id=plan.run_id, patience=plan.patience, dataset=dataset, model=plan.model),
-            id=_child(StepKind.TRAIN),
-            **CHILD,
+        self._training = await _started(
+            plan,
+            lambda: workflow.start_child_workflow(
+                DistributedTraining.run,
+                TrainRequest(run_id=plan.run_id, patience=plan.patience, dataset=dataset, model=plan.model),
+                id=_child(StepKind.TRAIN),
+                **CHILD,
+            ),
         )
         try:
             return await self._training
@@ -123,17 +133,16 @@ class TrainingPipeline:
 
     async def _promote(self, plan: RunPlan, trained: TrainResult, evaluated: EvaluateResult) -> PromotionResult:
         assert trained.model_version is not None
-        self._promoting = await workflow.start_child_workflow(
-            ModelPromotion.run,
-            PromoteRequest(
-                run_id=plan.run_id,
-                patience=plan.patience,
-                model=plan.model,
-                model_version=trained.model_version,
-                evaluation=evaluated.evaluation,
-            ),
-            id=f"promote/{plan.model}/{trained.version}",
-            **CHILD,
+        request = PromoteRequest(
+            run_id=plan.run_id,
+            patience=plan.patience,
+            model=plan.model,
+            model_version=trained.model_version,
+            evaluation=evaluated.evaluation,
+        )
+        self._promoting = await _started(
+            plan,
+            lambda: workflow.start_child_workflow(ModelPromotion.run, request, id=f"promote/{plan.model}/{trained.version}", **CHILD),
         )
         try:
             return await self._promoting
@@ -192,15 +201,17 @@ class TrainingPipeline:
     @workflow.update
     async def pause(self, command: Command) -> RunProgress:
         """Stop at the next checkpoint or step boundary."""
-        await self._command("pause", command)
-        self._paused = True
+        async with self._commands:
+            await self._command("pause", command)
+            self._paused = True
         return self.progress()
 
     @workflow.update
     async def resume(self, command: Command) -> RunProgress:
         """Go on from where the pause stopped."""
-        await self._command("resume", command)
-        self._paused = False
+        async with self._commands:
+            await self._command("resume", command)
+            self._paused = False
         if self._training is not None:
             await self._training.signal(DistributedTraining.poke)
         return self.progress()
@@ -208,7 +219,8 @@ class TrainingPipeline:
     @workflow.update
     async def cancel(self, command: Command) -> RunProgress:
         """End the run: jobs are stopped, what was committed stays."""
-        await self._command("cancel", command)
+        async with self._commands:
+            await self._command("cancel", command)
         self._cancelled = True
         if self._work is not None:
             self._work.cancel()
@@ -264,6 +276,25 @@ class TrainingPipeline:
         await workflow.wait_condition(lambda: self._plan is not None)
         assert self._plan is not None
         return self._plan
+
+
+async def _started(plan: RunPlan, start: Callable[[], Awaitable[_Handle]]) -> _Handle:
+    """The child that *start* starts. After a reset the earlier one of its id may still be ending: it is waited for, with patience.
+
+    So is another run's promotion of the same version. Raises Conflict.
+    """
+    pause, deadline = 0.5, workflow.now() + plan.patience
+    while True:
+        try:
+            return await start()
+        except WorkflowAlreadyStartedError as err:
+            if workflow.now() > deadline:
+                raise Conflict(
+                    f"the workflow {err.workflow_id!r} still runs, so this run cannot start its own",
+                    remedy="end that workflow, then reset this run or run again: what was committed is reused",
+                ) from err
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 15.0)
 
 
 def _child(step: StepKind) -> str:

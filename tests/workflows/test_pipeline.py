@@ -12,7 +12,10 @@ from uuid import uuid4
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError, WorkflowUpdateStage
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
@@ -23,7 +26,15 @@ from perdure.messages.common import ArtifactRef
 from perdure.messages.evaluation import EvaluateRequest, EvaluateResult
 from perdure.messages.pipeline import CloseRun, OpenRun, RunCommand, RunPlan, RunState
 from perdure.messages.preparation import DatasetRef, PartitionDone, PreparePlan, PrepareRequest
-from perdure.messages.promotion import ApprovalState, ClosePromotion, PromoteRequest, PromotionPlan, PromotionRef, PromotionResult, RecordVote
+from perdure.messages.promotion import (
+    ApprovalState,
+    ClosePromotion,
+    PromoteRequest,
+    PromotionPlan,
+    PromotionRef,
+    PromotionResult,
+    RecordVote,
+)
 from perdure.messages.training import TrainRequest, TrainResult
 from perdure.temporal import connect, ensure_search_attributes
 from perdure.workers.registry import WORKFLOWS
@@ -46,6 +57,8 @@ class World:
         self.deadline = timedelta(days=7)
         self.prepare_error: ApplicationError | None = None
         self.closed: list[CloseRun] = []
+        self.slow_command = ""
+        self.stopping = 0.0  # seconds that a cancelled training takes to end
         self.commands: list[str] = []
         self.votes: list[RecordVote] = []
         self.done: list[str] = []
@@ -64,6 +77,8 @@ class World:
 
     @activity.defn(name="runs.command")
     async def command(self, request: RunCommand) -> None:
+        if request.command == self.slow_command:
+            await asyncio.sleep(0.5)
         self.commands.append(request.command)
         self.paused = {"pause": True, "resume": False}.get(request.command, self.paused)
 
@@ -102,9 +117,13 @@ class World:
 
     @activity.defn(name="training.run")
     async def train(self, request: TrainRequest) -> TrainResult:
-        while not self.paused and not self.training.is_set():
-            activity.heartbeat()
-            await asyncio.sleep(0.02)
+        try:
+            while not self.paused and not self.training.is_set():
+                activity.heartbeat()
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            await asyncio.sleep(self.stopping)
+            raise
         if self.paused:
             return TrainResult(step_run=uuid4(), paused=True)
         return TrainResult(step_run=uuid4(), model_version=uuid4(), version=1, predictor=ARTIFACT, rounds=10)
@@ -270,6 +289,48 @@ async def test_a_paused_training_waits_and_goes_on(client: Client) -> None:
         await handle.execute_update("resume", {"actor": "ann", "reason": "enough"})
         assert (await handle.result())["state"] == "succeeded"
     assert world.commands == ["pause", "resume"]
+
+
+async def test_commands_take_effect_in_their_order(client: Client) -> None:
+    world = World()
+    world.training.clear()
+    world.slow_command = "pause"
+    async with working(client, world):
+        handle = await start(client)
+        await until(handle, "train")
+        pause = await handle.start_update("pause", {}, wait_for_stage=WorkflowUpdateStage.ACCEPTED)
+        progress = await handle.execute_update("resume", {})
+        await pause.result()
+        assert world.commands == ["pause", "resume"]
+        assert not progress["paused"]
+        assert not (await handle.query("progress"))["paused"]
+        world.training.set()
+        assert (await handle.result())["released"]
+
+
+async def test_a_reset_in_the_middle_of_training_goes_on(client: Client) -> None:
+    world = World()
+    world.stopping = 4.0
+    world.training.clear()
+    async with working(client, world):
+        handle = await start(client)
+        await until(handle, "train")
+        events = [event async for event in handle.fetch_history_events()]
+        done = next(event.event_id for event in events if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
+        answer = await client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace=client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=handle.id, run_id=handle.first_execution_run_id or ""),
+                reason="test",
+                workflow_task_finish_event_id=done,
+                request_id=str(uuid4()),
+            )
+        )
+        again = client.get_workflow_handle(handle.id, run_id=answer.run_id)
+        await until(again, "train")
+        await asyncio.sleep(1)  # the earlier training still ends
+        world.training.set()
+        assert (await again.result())["released"]
 
 
 async def test_a_pause_before_a_step_holds_it(client: Client) -> None:
