@@ -40,6 +40,7 @@ import polars as pl
 BLOCK = 128
 """Rows that a custom model is given at once; the last block is filled up."""
 
+_MANY = 2_000  # rows from which more than one thread pays
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
@@ -442,10 +443,15 @@ class _Boosted:
         if objective == "multi:softmax":  # the same model, asked for probabilities
             self._booster.set_param({"objective": "multi:softprob"})
         self._names = self._booster.feature_names
+        self._threads: int | None = None
 
     def __call__(self, matrix: Matrix) -> Any:
+        threads = 1 if len(matrix) < _MANY else 0  # 0: all cores; waking them for a few rows takes longer than scoring these
         with self._lock:
-            return self._booster.predict(self._matrix(matrix, feature_names=self._names), validate_features=False)
+            if threads != self._threads:
+                self._booster.set_param({"nthread": threads})
+                self._threads = threads
+            return self._booster.predict(self._matrix(matrix, feature_names=self._names, nthread=threads or None), validate_features=False)
 
 
 class _Custom:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 import sys
 import threading
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +74,15 @@ def rows(number: int = 400) -> pl.DataFrame:
     return pl.DataFrame({"x": random.integers(-60, 60, number), "y": [None if i % 9 == 0 else float(v) for i, v in enumerate(y)]})
 
 
-def booster(params: dict[str, Any], classes: int = 2, columns: int = 3) -> bytes:
-    random = np.random.default_rng(1)
-    matrix = random.normal(size=(600, columns)).astype(np.float32) * 40
+@cache
+def trained(classes: int, **params: Any) -> bytes:
+    matrix = np.random.default_rng(1).normal(size=(600, 3)).astype(np.float32) * 40
     label = (matrix[:, 0] + matrix[:, 1] > 0).astype(int) + (classes > 2) * (matrix[:, 1] > 20)
-    return bytes(xgboost.train({"nthread": 2, **params}, xgboost.DMatrix(matrix, label), 30).save_raw("ubj"))
+    return bytes(xgboost.train({"nthread": 1, **params}, xgboost.DMatrix(matrix, label, nthread=1), 30).save_raw("ubj"))
+
+
+def booster(params: dict[str, Any], classes: int = 2) -> bytes:
+    return trained(classes, **params)
 
 
 def a_predictor(tmp_path: Path, factor: int = 2, **changes: Any) -> Predictor:
@@ -115,10 +122,10 @@ def test_scores_are_named_by_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 7, 64, 65, 399])
 def test_a_row_scores_alike_alone_and_in_company(tmp_path: Path, params: dict[str, Any], size: int) -> None:
     scorer = a_predictor(tmp_path, files={"model.ubj": booster(params)})
-    frame = rows()
-    whole = scorer.predict(frame)
-    parts = pl.concat([scorer.predict(frame.slice(start, size)) for start in range(0, frame.height, size)])
-    assert parts.equals(whole)
+    frame = rows(5_000)
+    whole = scorer.predict(frame).head(400)  # by all cores; the parts by one
+    parts = pl.concat([scorer.predict(frame.slice(start, size)) for start in range(0, 400, size)])
+    assert parts.head(400).equals(whole)
 
 
 @pytest.mark.parametrize("size", [1, 127, 129])
@@ -317,3 +324,42 @@ def test_a_state_with_arrays() -> None:
     for bad, place in [({"a": [object()]}, r"state\.a\[0\]"), ({1: 2}, "key 1"), ({"a": np.array([object()])}, r"state\.a")]:
         with pytest.raises(TypeError, match=place):
             dump_state(bad)
+
+
+STOCK_CLIENT = """
+import json, sys
+sys.modules["perdure"] = None  # a stock client has no Perdure
+import mlflow, pandas as pd
+folder, rows = sys.argv[1:]
+model = mlflow.pyfunc.load_model(folder)
+frame = pd.read_json(rows, orient="records", lines=True, dtype={"x": "int64"})
+made = model.predict(frame)
+assert list(made.columns) == ["p_bad", "p_good", "prediction"]
+assert model.predict(frame.head(3).to_dict("records")).equals(made.head(3))
+print(json.dumps(made["p_good"].map(float.hex).tolist()))
+"""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # MLflow's own, when it is imported
+def test_a_stock_mlflow_client_gives_the_same_scores(tmp_path: Path) -> None:
+    """10,000 raw rows with missing values: the same bits from here and from `mlflow.pyfunc.load_model` in a process without Perdure."""
+    import mlflow.pyfunc
+
+    scorer = a_predictor(tmp_path, 2)
+    module = tmp_path / "perdure_predictor.py"
+    shutil.copy(predictor.__file__, module)
+    folder = tmp_path / "logged"
+    mlflow.pyfunc.save_model(
+        folder,
+        loader_module="perdure_predictor",
+        data_path=tmp_path / "2.zip",
+        code_paths=[str(module)],
+        pip_requirements=["numpy", "polars", "xgboost", "pandas"],
+    )
+    frame = rows(10_000)
+    frame.write_ndjson(tmp_path / "rows.json")
+    done = subprocess.run(
+        [sys.executable, "-c", STOCK_CLIENT, str(folder), str(tmp_path / "rows.json")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [float.fromhex(each) for each in json.loads(done.stdout.splitlines()[-1])] == scorer.predict(frame)["p_good"].to_list()
