@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,32 @@ LIMIT = 300.0  # seconds for a run with one kill
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a cell came to. ``progress`` is seconds from the kill to the next committed thing or trained round."""
+class Kill:
+    """One kill and what followed. ``progress`` is seconds from the kill to the next committed thing or newly trained round."""
 
     part: str
     step: str
-    state: str
     progress: float
+    redone: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run with its kills came to."""
+
+    state: str
     seconds: float
-    redone: int
     same_model: bool
     versions: int
     releases: int
+    kills: list[Kill]
     problem: str = ""
 
     @property
     def good(self) -> bool:
-        return self.state == "succeeded" and self.same_model and self.versions == self.releases == 1 and not self.problem
+        whole = self.state == "succeeded" and self.same_model and self.versions == self.releases == 1
+        return whole and not self.problem and not any(kill.problem for kill in self.kills)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "good": self.good}
@@ -51,55 +61,41 @@ class World:
         packaging.apply(PROJECT, self.settings, actor="chaos")
         self.undisturbed: str | None = None
 
-    def baseline(self) -> Outcome:
-        """One run without a kill: its model is what all others must give."""
-        outcome, sha256 = self._run("none", "none", random.Random(0))
-        self.undisturbed = sha256
-        return outcome
-
-    def cell(self, part: str, step: str, random_: random.Random) -> Outcome:
-        """One run in which *part* is killed while *step* runs."""
-        return self._run(part, step, random_)[0]
-
-    def _run(self, part: str, step: str, random_: random.Random) -> tuple[Outcome, str | None]:
+    def run(self, kills: Mapping[str, str], random_: random.Random) -> Outcome:
+        """One run in which *kills* (part by step) happen. The first run must have none: its model is what all others must give."""
         workflow_id = f"run/chaos/{uuid.uuid4().hex[:12]}"
         asyncio.run(start(self.settings, workflow_id))
         watcher = Watcher(self.settings, workflow_id)
         began = time.monotonic()
-        progress, redone, problem = 0.0, 0, ""
-        if part != "none":
-            before = self._moment(watcher, step, random_)
-            parts.kill(self.home, part, lambda: list(before.status.get("workers", [])))
-            killed = time.monotonic()
-            if part == "all":
-                parts.revive(self.home)
-            if step == "promote":
-                asyncio.run(approve(self.settings, workflow_id))
-            after = watcher.until(lambda look: _further(before, look), LIMIT)
-            progress = after.at - killed
-            if step == "train":
-                redone, problem = _redone(before, watcher.until(_settled, LIMIT))
-        if step != "promote":
+        done = [self._kill(watcher, kills[step], step, random_) for step in parts.STEPS if step in kills]
+        if "promote" not in kills:
             watcher.until(lambda look: look.step == "promote" or _ended(look), LIMIT)
             asyncio.run(approve(self.settings, workflow_id))
-        end = watcher.until(_ended, LIMIT)
+        detail = watcher.until(_ended, LIMIT).detail
         watcher.close()
-        assert end.detail is not None
-        sha256 = end.detail.predictor_sha256
-        same = self.undisturbed in (None, sha256)
-        error = (end.detail.run.error or {}).get("message", "")
-        outcome = Outcome(
-            part=part,
-            step=step,
-            state=str(end.detail.run.state),
-            progress=round(progress, 2),
+        assert detail is not None
+        if not kills:
+            self.undisturbed = detail.predictor_sha256
+        return Outcome(
+            state=str(detail.run.state),
             seconds=round(time.monotonic() - began, 1),
-            redone=redone,
-            same_model=same,
-            problem=problem or error,
-            **counts(self.settings, end.detail.run.id),
+            same_model=detail.predictor_sha256 == self.undisturbed,
+            kills=done,
+            problem=(detail.run.error or {}).get("message", ""),
+            **counts(self.settings, detail.run.id),
         )
-        return outcome, sha256
+
+    def _kill(self, watcher: Watcher, part: str, step: str, random_: random.Random) -> Kill:
+        before = self._moment(watcher, step, random_)
+        killed = time.monotonic()
+        pids = parts.kill(self.home, part, lambda: list(before.status.get("workers", [])))
+        if part == "all":
+            parts.revive(self.home)
+        if step == "promote":
+            asyncio.run(approve(self.settings, watcher.workflow_id))
+        progress = round(watcher.until(lambda look: _further(before, look), LIMIT).at - killed, 2)
+        redone, problem = _redone(before, watcher.until(_settled, LIMIT)) if step == "train" else (0, "")
+        return Kill(part, step, progress, redone, problem if pids else f"found no process of {part}")
 
     def _moment(self, watcher: Watcher, step: str, random_: random.Random) -> Look:
         """A random moment inside *step*."""

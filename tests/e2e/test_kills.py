@@ -1,0 +1,39 @@
+"""kill -9 of every part, on the real stack: the short form of `make chaos`. Each run must end like an undisturbed one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from perdure.local import stack as local
+from tests.chaos.cells import World
+
+
+@pytest.fixture(scope="module")
+def world(new_home: Callable[[], Path]) -> Iterator[World]:
+    home = new_home()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERDURE_HOME", str(home))
+        local.up(home, tied=True)
+        world = World(home)
+        assert world.run({}, random.Random(0)).good
+        yield world
+        local.down(home)
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        {"prepare": "temporal-server", "train": "ray-worker", "evaluate": "postgres", "promote": "temporal-worker"},
+        {"prepare": "s3", "train": "ray-driver", "evaluate": "mlflow", "promote": "temporal-server"},
+        {"prepare": "temporal-worker", "train": "ray-head"},
+        {"train": "all"},
+    ],
+    ids=lambda kills: "+".join(kills.values()),
+)
+def test_a_run_survives(world: World, kills: dict[str, str]) -> None:
+    outcome = world.run(kills, random.Random(str(kills)))
+    assert outcome.good, outcome
