@@ -22,12 +22,13 @@ help: ## this list
 
 setup: $(INSTALLED) $(SERVERS) ## virtual environment and servers; minutes the first time
 
-$(BIN)/python:
+$(VENV)/.made:
 	@[ -n "$(PYTHON)" ] || { echo "Perdure needs Python 3.11, 3.12 or 3.13 on the PATH, or PYTHON=..."; exit 1; }
 	@echo "virtual environment from $$($(PYTHON) --version), in $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
-$(BIN)/uv: | $(BIN)/python
+$(BIN)/uv: | $(VENV)/.made
 	@awk '/^uv==/,!/\\$$/' requirements.lock > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt
 
