@@ -9,12 +9,13 @@ import platform
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from perdure import packaging
 from perdure.config import Settings
+from perdure.errors import NotFound
 from perdure.local import stack
 from perdure.metadata.database import Database
 from perdure.metadata.queries import RunDetail, show_run
@@ -53,12 +54,10 @@ def run_pipeline(settings: Settings, file: Path, **request: Any) -> RunDetail:
     with Database.open(settings) as database:
         while True:
             time.sleep(0.2)
-            try:
+            with suppress(NotFound):  # not opened yet
                 detail = show_run(database, workflow_id)
-            except Exception:
-                continue  # not opened yet
-            if not detail.run.state.is_live:
-                break
+                if not detail.run.state.is_live:
+                    break
     if detail.run.state != "succeeded":
         raise RuntimeError(f"{workflow_id} ended as {detail.run.state}: {detail.run.error}")
     return detail
