@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,10 +56,22 @@ def migrated(stack: Stack) -> Settings:
     return settings
 
 
-@pytest.fixture
-def database(migrated: Settings) -> Iterator[Database]:
-    with Database.open(migrated.model_copy(update={"tenant": uuid4().hex[:12]})) as opened:
+@pytest.fixture(scope="session")
+def pool(migrated: Settings) -> Iterator[Database]:
+    with Database.open(migrated) as opened:
         yield opened
+
+
+@pytest.fixture
+def database(pool: Database) -> Database:
+    return as_tenant(pool)
+
+
+def as_tenant(pool: Database) -> Database:
+    """The same connections for a tenant of its own: what an engine has compiled serves all tests."""
+    database = copy.copy(pool)
+    database.tenant = uuid4().hex[:12]
+    return database
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url
@@ -17,6 +16,7 @@ from perdure.messages.pipeline import RunState, StepKind
 from perdure.messages.promotion import VoteDecision
 from perdure.metadata.database import Database
 from perdure.ports import Verdict
+from tests.metadata.conftest import as_tenant
 from tests.metadata.proxy import Cut, Proxy
 from tests.metadata.world import SPEC, World, as_json, components, dataset_result, figures, key_of, ref
 
@@ -201,13 +201,18 @@ def proxy(migrated: Settings) -> Iterator[Proxy]:
     opened.close()
 
 
-@pytest.fixture
-def behind(migrated: Settings, proxy: Proxy) -> Iterator[World]:
-    """A world whose connections go through the proxy."""
+@pytest.fixture(scope="module")
+def behind_proxy(migrated: Settings, proxy: Proxy) -> Iterator[Database]:
     address = make_url(migrated.postgres.url).set(port=proxy.port).render_as_string()
     postgres = migrated.postgres.model_copy(update={"url": address})
-    with Database.open(migrated.model_copy(update={"tenant": uuid4().hex[:12], "postgres": postgres})) as database:
-        yield World(database)
+    with Database.open(migrated.model_copy(update={"postgres": postgres})) as database:
+        yield database
+
+
+@pytest.fixture
+def behind(behind_proxy: Database) -> World:
+    """A world whose connections go through the proxy."""
+    return World(as_tenant(behind_proxy))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
