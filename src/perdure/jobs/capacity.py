@@ -35,7 +35,6 @@ def check(nodes: list[Node], resources: Resources) -> None:
     """Raise ResourcesUnavailable, naming the field of ``train.scaling`` to change, where the group will never fit."""
     needs = bundle(resources)
     if resources.allow_cpu and room(nodes, needs) == 0:
-        needs.pop("GPU", None)
         needs = {"CPU": needs["CPU"]}
     if room(nodes, needs) >= resources.workers:
         return
@@ -45,7 +44,7 @@ def check(nodes: list[Node], resources: Resources) -> None:
             field="train.scaling.gpus_per_worker",
             remedy="add GPU nodes, set gpus_per_worker to 0, or allow training without by allow_cpu: true",
         )
-    if room(nodes, {name: needs[name] for name in needs if name != "CPU"} or {"CPU": 0.001}) == 0:
+    if "GPU" in needs and room(nodes, {name: amount for name, amount in needs.items() if name != "CPU"}) == 0:
         raise ResourcesUnavailable(
             f"no node of the Ray cluster has the accelerator {resources.accelerator!r}",
             field="train.scaling.accelerator",

@@ -7,7 +7,6 @@ import importlib
 import os
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,10 +31,15 @@ if TYPE_CHECKING:  # workers import this module, but not what only the driver ne
 
 _LOSSES = 3  # groups lost in a row without a new checkpoint: not the machines' fault
 _LOOK = 5.0  # seconds between looks at ``control`` while workers are waited for
+_SETTLE = 10.0  # seconds after one worker failed in which the others are heard, and a death is noticed
 
 
 class WorkerLost(Exception):
-    """A worker of the group died."""
+    """A worker of the group died; or the workers lost each other: then *error* is what that would mean if it were no accident."""
+
+    def __init__(self, message: str, error: PerdureError | None = None) -> None:
+        super().__init__(message)
+        self.error = error
 
 
 def _warm_up(trainer: str, bucket: str) -> None:
@@ -66,13 +70,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a worker's trainer ended: exactly one field is set. Exceptions stay in the worker, as not all can be pickled."""
+    """How a worker's trainer ended: one of the first five is set. Exceptions stay in the worker, as not all can be pickled.
+
+    *doubtful*: survivors of a lost worker fail in the same way.
+    """
 
     trained: Trained | None = None
     error: dict[str, str | None] | None = None
     unknown: str | None = None
     fenced: str | None = None
     paused: str | None = None
+    doubtful: bool = False
 
 
 class Worker:
@@ -113,7 +121,7 @@ class Worker:
             if type(err).__name__ == "XGBoostError":
                 from perdure.jobs.trainers.xgboost import refused
 
-                return Outcome(error=refused(err).as_dict())
+                return Outcome(error=refused(err).as_dict(), doubtful=True)
             return Outcome(unknown=traceback.format_exc())
 
     def _train(self, task: Task) -> Trained:
@@ -156,7 +164,7 @@ def train(job: JobContext, plan: TrainPlan) -> Trained:
                 latest = job.run.latest().checkpoint
                 lost_at.append(latest.round if latest else 0)
                 if len(lost_at) >= _LOSSES and len(set(lost_at[-_LOSSES:])) == 1:
-                    raise JobCrashed(
+                    raise lost.error or JobCrashed(
                         f"workers died {_LOSSES} times without progress after round {lost_at[-1]}: {lost}",
                         field="train.trainer",
                         remedy="look for os._exit, a native crash or too little memory; `perdure logs RUN` shows the output",
@@ -211,7 +219,7 @@ def _workers(job: JobContext, plan: TrainPlan, resources: Resources, group: Any)
 
 
 def _train_once(job: JobContext, plan: TrainPlan, resources: Resources, workers: list[Any], checkpoint: Checkpoint | None) -> Trained:
-    """Train with these workers. Raises WorkerLost when one dies."""
+    """Train with these workers. Raises WorkerLost when one dies, and what `_judge` makes of their failures."""
     try:
         pids = _wait_for(job, resources, workers, checkpoint)
         rendezvous = None
@@ -220,15 +228,21 @@ def _train_once(job: JobContext, plan: TrainPlan, resources: Resources, workers:
         told = Task(job.objects.bucket, job.request.job, job.request.code, plan, job.run.epoch, checkpoint, 0, pids, rendezvous)
         running = [worker.run.remote(replace(told, rank=rank)) for rank, worker in enumerate(workers)]
         importlib.import_module("perdure.predictor")  # for the end, while nobody waits for this process
+        outcomes: list[Outcome] = []
         pending = running
-        while pending:
+        while pending and all(outcome.trained for outcome in outcomes):
             done, pending = ray.wait(pending)
-            _judge(ray.get(done[0]), workers)
-        trained: Outcome = ray.get(running[0])
+            outcomes += ray.get(done)
+        if pending:  # one failed: the others fail in consequence, or are why it failed
+            done, pending = ray.wait(pending, num_returns=len(pending), timeout=_SETTLE)
+            outcomes += ray.get(done)
+            ray.get([worker.pid.remote() for worker in workers], timeout=_SETTLE)
+        _judge(outcomes)
+        first: Outcome = ray.get(running[0])
     except ray.exceptions.RayError as err:
         raise WorkerLost(bounded(str(err), 500)) from err
-    assert trained.trained is not None  # else `_judge` had raised
-    return trained.trained
+    assert first.trained is not None  # else `_judge` had raised
+    return first.trained
 
 
 def _wait_for(job: JobContext, resources: Resources, workers: list[Any], checkpoint: Checkpoint | None) -> list[int]:
@@ -247,20 +261,21 @@ def _wait_for(job: JobContext, resources: Resources, workers: list[Any], checkpo
         obey(job.run, checkpoint.round if checkpoint else 0)
 
 
-def _judge(outcome: Outcome, workers: list[Any]) -> None:
-    """Raise what a worker's outcome means for the group.
-
-    Survivors of a lost worker fail too, in their collective: so a trainer's error counts as its own only if all workers still answer.
-    """
-    if outcome.fenced is not None:
-        raise Fenced(outcome.fenced)
-    if outcome.paused is not None:
-        raise Paused(outcome.paused)
-    if outcome.error is None and outcome.unknown is None:
-        return
-    if len(workers) > 1:
-        time.sleep(1)  # a death takes Ray a moment to notice
-        ray.get([worker.pid.remote() for worker in workers], timeout=10)
-    if outcome.error is not None:
-        raise from_dict(outcome.error)
-    raise RuntimeError(f"a worker failed\n{outcome.unknown}")
+def _judge(outcomes: list[Outcome]) -> None:
+    """Raise what the outcomes of workers, none of which was lost, mean for the group: what may be the cause of the others comes first."""
+    for outcome in outcomes:
+        if outcome.fenced is not None:
+            raise Fenced(outcome.fenced)
+    for outcome in outcomes:
+        if outcome.paused is not None:
+            raise Paused(outcome.paused)
+    errors = [from_dict(outcome.error) for outcome in outcomes if outcome.error and not outcome.doubtful]
+    for error in sorted(errors, key=lambda error: not error.retryable):
+        raise error
+    for outcome in outcomes:
+        if outcome.unknown is not None:
+            raise RuntimeError(f"a worker failed\n{outcome.unknown}")
+    for outcome in outcomes:
+        if outcome.error is not None:
+            doubtful = from_dict(outcome.error)
+            raise WorkerLost(doubtful.problem, doubtful)
