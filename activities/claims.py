@@ -42,7 +42,7 @@ class Claims:
         ``artifacts`` names the field of a cached result that must still be there and agree (an `ArtifactRef`); otherwise it is recomputed.
         """
         code = run.pipeline.code.sha256 if run.pipeline.code else None
-        components = {"code": code, "params": digest(params), "inputs": inputs, "environment": self._environment.sha256}
+        components = {"code": code, "params": digest(params), "inputs": inputs, "environment": dict(self._environment.versions)}
         key = step_key(step.step, code, params, inputs, self._environment.sha256)
         use_cache = run.cache and (run.recompute_from is None or ORDER.index(step.step) < ORDER.index(run.recompute_from))
         while True:
