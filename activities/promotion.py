@@ -67,6 +67,14 @@ class PromotionActivities:
     def close(self, request: ClosePromotion) -> PromotionResult:
         """Release or refuse; a repeat returns what was decided. Raises Conflict where another version was released meanwhile."""
         release = self._promotions.close(request.promotion, release=request.release, reason=request.reason, actor=request.actor)
+        step = self._steps.step(request.promotion)
+        if step.state == "succeeded":  # the workflow was reset after the decision, and may give another reason now
+            return PromotionResult(
+                promotion=step.id,
+                released=release is not None,
+                reason=(step.result or {}).get("reason", request.reason),
+                release=release.id if release else None,
+            )
         result = PromotionResult(
             promotion=request.promotion, released=release is not None, reason=request.reason, release=release.id if release else None
         )
