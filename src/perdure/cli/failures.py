@@ -73,7 +73,7 @@ def temporal_errors(what: str) -> Iterator[None]:
         raise errors.TemporalUnavailable(f"no answer about {what}", remedy="see that a worker runs: `perdure status`") from err
     except RPCError as err:
         if err.status is RPCStatusCode.NOT_FOUND:
-            raise errors.NotFound(f"Temporal knows no running {what}", remedy="`perdure runs` lists the runs") from err
+            raise errors.NotFound(f"Temporal knows no {what}", remedy="`perdure runs` lists the runs") from err
         if err.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
             raise errors.AccessDenied(
                 f"Temporal refused: {err.message}", remedy="correct the TEMPORAL_* variables or `temporal` in the settings"

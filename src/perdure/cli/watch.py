@@ -28,13 +28,28 @@ def watch(
     was released, with 1 if the run failed or its model was refused.
     """
     from perdure.cli.clients import read_settings
+
+    settings = read_settings()
+    follow_run(settings, _workflow_id(settings, run), as_json=as_json, timeout=timeout)
+
+
+def _workflow_id(settings: Settings, run: str) -> str:
+    """The workflow id of *run*; that of a run without a row is believed if Temporal knows it: no worker has taken it up yet."""
+    from perdure.cli.clients import wait_for
+    from perdure.cli.watching import look
+    from perdure.errors import NotFound
     from perdure.metadata.database import Database
     from perdure.metadata.queries import show_run
 
-    settings = read_settings()
     with Database.open(settings) as database:
-        name = show_run(database, named_run(database, run)).run.workflow_id
-    follow_run(settings, name, as_json=as_json, timeout=timeout)
+        try:
+            return show_run(database, named_run(database, run)).run.workflow_id
+        except NotFound:
+            if "/" not in run:
+                raise
+    name = f"run/{run.removeprefix('run/')}"
+    wait_for(look(settings, name))
+    return name
 
 
 def follow_run(settings: Settings, name: str, *, as_json: bool, timeout: float | None = None) -> None:

@@ -1,0 +1,61 @@
+"""Which pipeline, which parameters, which key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from perdure.cli.starting import is_file, new_key, parameters, step, workflow_id
+from perdure.errors import InvalidInput
+from perdure.messages.pipeline import StepKind
+
+
+def test_parameters_are_read_as_in_a_specification() -> None:
+    given = ["rounds=200", "eta=1e-1", "booster=dart", "monotone=[1, 0]", "name=no", "text='7'", "off=", "x=a=b", "deep={a: {b: true}}"]
+    assert parameters(given) == {
+        "rounds": 200,
+        "eta": 0.1,
+        "booster": "dart",
+        "monotone": [1, 0],
+        "name": "no",
+        "text": "7",
+        "off": None,
+        "x": "a=b",
+        "deep": {"a": {"b": True}},
+    }
+
+
+@pytest.mark.parametrize("pairs", [["rounds"], ["=1"], ["a=1", "a=1"], ["a=[1"], ["a=!!python/none x"]])
+def test_parameters_that_are_none(pairs: list[str]) -> None:
+    with pytest.raises(InvalidInput):
+        parameters(pairs)
+
+
+def test_keys_sort_by_time_and_differ() -> None:
+    now = datetime(2026, 11, 22, 16, 5, 12, tzinfo=UTC)
+    keys = {new_key(now) for _ in range(50)}
+    assert len(keys) > 45
+    assert all(key.startswith("20261122-160512-") for key in keys)
+    assert workflow_id("m", new_key()).startswith("run/m/2")
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a/b", "x" * 201, "a\n"])
+def test_keys_that_are_none(key: str) -> None:
+    with pytest.raises(InvalidInput):
+        workflow_id("m", key)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("moderation", False), ("m.yaml", True), ("m.json", True), (".", True), ("a/b", True), ("./m", True), ("m.txt", False)],
+)
+def test_names_and_files(name: str, file: bool) -> None:
+    assert is_file(name) is file
+
+
+def test_steps() -> None:
+    assert step("train") is StepKind.TRAIN
+    assert step(None) is None
+    with pytest.raises(InvalidInput, match="one of prepare, train, evaluate, promote"):
+        step("fit")
