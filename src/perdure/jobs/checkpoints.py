@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,10 +116,11 @@ class JobTraining:
         self._ended = time.monotonic()
         self._loaded = self._loaded or self._ended
         self._uncommitted += 1
-        self._history = [*self._history, (round, dict(metrics))][-max(_HISTORY, self._uncommitted) :]
-        self._status.update(round=round, metrics=dict(metrics), history=self._history, phase="training")
+        finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}  # JSON knows no others
+        self._history = [*self._history, (round, finite)][-max(_HISTORY, self._uncommitted) :]
+        self._status.update(round=round, metrics=finite, history=self._history, phase="training")
         if checkpoint is not None:
-            self._run.save_checkpoint(round, dict(metrics), checkpoint, keep=self._plan.keep)
+            self._run.save_checkpoint(round, finite, checkpoint, keep=self._plan.keep)
             self._uncommitted = 0
             obey(self._run, round)
 
@@ -138,8 +140,8 @@ class JobTraining:
 
     def trained(self) -> Trained:
         """What is known at the end."""
-        loaded, ended = self._loaded - self._started, self._ended - self._loaded
-        return Trained(self._status.current, {"load": round(loaded, 3), "fit": round(max(0.0, ended), 3)})
+        seconds = {"load": self._loaded - self._started, "fit": self._ended - self._loaded}
+        return Trained(self._status.current, {name: round(max(0.0, value), 3) for name, value in seconds.items()})
 
 
 def obey(run: RunState, round: int) -> None:
