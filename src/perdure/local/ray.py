@@ -69,10 +69,13 @@ def service(home: Home, ports: dict[str, int], settings: Settings) -> Service:
         | scratch(home)
         | {
             "PERDURE_HOME": str(folder),  # jobs see the settings above, not the file with everybody's
+            "PERDURE_CACHE": str(home.path / "cache"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps every part to 127.0.0.1; otherwise the Jobs API hangs on another address
+            "RAY_ROTATION_MAX_BYTES": str(10 << 20),
+            "RAY_ROTATION_BACKUP_COUNT": "2",
             "RAY_START_HOOK": f"{__name__}.lean",
         },
         # the Jobs API answers before the agent that starts jobs does
@@ -81,7 +84,7 @@ def service(home: Home, ports: dict[str, int], settings: Settings) -> Service:
             probes.http(ports["ray_agent"], "/api/local_raylet_healthz", token.read_text().strip()),
         ),
         before=prepare,
-        start_limit=120,
+        start_limit=180,
         url=f"http://127.0.0.1:{jobs}",
     )
 

@@ -21,8 +21,10 @@ from perdure.local import guard, ports, processes, ray, services
 from perdure.local.configuration import SERVERS, SERVICES, available, configure, with_needs
 from perdure.local.files import Home, read_json
 from perdure.local.servers import ensure_servers
+from perdure.local.supervisor import rotate
 
 Echo = Callable[[str], None]
+PATIENCE = 20  # seconds between signs of life
 GIVE_UP = 5  # starts in a row that do not get ready, after which `up` reports a failure
 
 
@@ -129,6 +131,7 @@ def _wanted(only: set[str] | None) -> set[str]:
 
 def _start(home: Home, names: set[str], tied: bool) -> None:
     home.status.unlink(missing_ok=True)
+    rotate(home.log("supervisor"))
     environment = {name: value for name, value in os.environ.items() if name != processes.MARK}
     with home.log("supervisor").open("ab") as log:
         process = subprocess.Popen(
@@ -152,6 +155,7 @@ def _start(home: Home, names: set[str], tied: bool) -> None:
 def _wait(home: Home, echo: Echo) -> None:
     """Follow the services of a running supervisor until all that count are ready."""
     told: set[str] = set()
+    word = time.monotonic() + PATIENCE
     while True:
         found = status(home.path)
         if not running(home):
@@ -168,6 +172,9 @@ def _wait(home: Home, echo: Echo) -> None:
             for service in late:
                 echo(f"  {service.name:<10} is still starting; nothing waits for it")
             return
+        if time.monotonic() > word:
+            word += PATIENCE
+            echo(f"  still waiting for {', '.join(f'{service.name} ({service.detail or service.state})' for service in late)}")
         time.sleep(0.05)
 
 
