@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 import pytest
@@ -188,6 +189,20 @@ def test_a_source_that_changes_between_plan_and_partition(objects: ObjectStore, 
     with pytest.raises(SourceChanged, match="not those that were planned with"):
         jobs.run(preparation.partition, {"plan": plan}, 1)
     source.unlink()
+    with pytest.raises(SourceMissing, match="has gone"):
+        jobs.run(preparation.partition, {"plan": plan}, 1)
+
+
+def test_an_object_that_changes_between_plan_and_partition(objects: ObjectStore, data: Json) -> None:
+    key = f"sources/{uuid4()}.csv"
+    objects.write(key, "\n".join(["name,age,label", *GOOD]).encode())
+    jobs = Jobs(objects, {**data, "source": {"uri": f"s3://{objects.bucket}/{key}", "format": "csv"}})
+    plan = jobs.run(preparation.plan, {})
+    for body in (b"name,age,label\n", "\n".join(["name,age,label", *GOOD[:60]]).encode(), b"x" * 10_000):
+        objects.write(key, body)
+        with pytest.raises(SourceChanged, match="not those that were planned with"):
+            jobs.run(preparation.partition, {"plan": plan}, 1)
+    objects.delete([key])
     with pytest.raises(SourceMissing, match="has gone"):
         jobs.run(preparation.partition, {"plan": plan}, 1)
 

@@ -188,11 +188,16 @@ class ObjectStore:
                     yield entry["Key"], entry["Size"]
 
     def stream(self, uri: str, start: int, end: int) -> Iterator[bytes]:
-        """The bytes *start* to *end* of any bucket's object, unverified; a transfer that breaks off goes on where it stopped."""
+        """The bytes *start* to *end* of any bucket's object, unverified, fewer where it is shorter; a transfer that breaks off goes on."""
         failures = 0
         while start < end:
             with self._translated(uri):
-                body = self._s3.get_object(**self._place(uri), Range=f"bytes={start}-{end - 1}")["Body"]
+                try:
+                    body = self._s3.get_object(**self._place(uri), Range=f"bytes={start}-{end - 1}")["Body"]
+                except ClientError as err:
+                    if _status(err) == 416:  # nothing there: the object ends before
+                        return
+                    raise
                 try:
                     for chunk in body.iter_chunks(_CHUNK):
                         start += len(chunk)
