@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from perdure.local import stack as local
 from tests.chaos.cells import World
 
 
-@pytest.fixture(scope="module")
-def world(new_home: Callable[[], Path]) -> Iterator[World]:
-    home = new_home()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PERDURE_HOME", str(home))
-        local.up(home, tied=True)
-        world = World(home)
-        assert world.run({}, random.Random(0)).good
-        yield world
-        local.down(home)
+@pytest.fixture(scope="module", autouse=True)
+def _undisturbed(world: World) -> None:
+    assert world.run({}, random.Random(0)).good
 
 
 @pytest.mark.parametrize(
