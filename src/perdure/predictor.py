@@ -375,12 +375,12 @@ class Predictor:
         """The model's scores of a transform's output, as `predict` returns them."""
         matrix = numbers(features, self.features).to_numpy(order="c")
         raw = np.asarray(self._score(matrix) if len(matrix) else np.zeros((0, max(1, len(self.classes)))), dtype=np.float64)
-        if not self.classes:
+        if not self.classes and raw.size == len(matrix):
             return pl.DataFrame({"prediction": raw.reshape(len(matrix))})
-        if raw.ndim == 1 or raw.shape[1] == 1:
+        if self.classes and (raw.ndim == 1 or raw.shape[1] == 1):
             positive = raw.reshape(len(matrix))
             raw = np.column_stack([1.0 - positive, positive])
-        if raw.shape != (len(matrix), len(self.classes)):
+        if not self.classes or raw.shape != (len(matrix), len(self.classes)):
             raise PredictorError(f"the model gives scores of shape {raw.shape} for {len(matrix)} rows and {len(self.classes)} classes")
         if not ((raw >= 0) & (raw <= 1)).all():
             raise PredictorError(

@@ -151,8 +151,12 @@ def test_several_classes(tmp_path: Path, objective: str) -> None:
 def test_regression(tmp_path: Path) -> None:
     target = {"column": "label", "positive": None, "task": "regression"}
     model = booster({"objective": "reg:squarederror"})
-    scores = a_predictor(tmp_path, manifest=manifest(classes=[], target=target), files={"model.ubj": model}).predict(rows())
+    about = manifest(classes=[], target=target)
+    scores = a_predictor(tmp_path, manifest=about, files={"model.ubj": model}).predict(rows())
     assert scores.schema == {"prediction": pl.Float64}
+    several = booster({"objective": "multi:softprob", "num_class": 3}, classes=3)
+    with pytest.raises(PredictorError, match=r"scores of shape \(400, 3\) for 400 rows and 0 classes"):
+        a_predictor(tmp_path, manifest=about, files={"model.ubj": several}).predict(rows())
 
 
 def test_scores_that_are_no_probabilities_are_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def commit(job: JobContext) -> Json:
     return {
         "manifest": made.ref.as_json(),
         "profile": content["profile"],
+        "state": job.request.inputs["state"],
         "rows": {**{split: content["splits"][split]["rows"] for split in (TRAIN, TEST)}, "quarantined": content["quarantine"]["rows"]},
         "delta": {"uri": uri, "version": version},
         "schema": content["schema"],
