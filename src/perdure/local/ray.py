@@ -74,7 +74,6 @@ def service(home: Home, ports: dict[str, int], settings: Settings) -> Service:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps every part to 127.0.0.1; otherwise the Jobs API hangs on another address
-            "RAY_raylet_start_wait_time_s": "110",  # a busy machine; a little less than the supervisor's own limit
             "RAY_ROTATION_MAX_BYTES": str(10 << 20),
             "RAY_ROTATION_BACKUP_COUNT": "2",
             "RAY_START_HOOK": f"{__name__}.lean",
