@@ -71,13 +71,13 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A worker process; it is drained at the end."""
+def worker(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A worker process (its id); it is drained at the end."""
     path = tmp_path_factory.mktemp("worker") / "log"
     with path.open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "perdure.workers"], env=os.environ | environment, stdout=log, stderr=log)
         eventually(lambda: "worker ready" in path.read_text())
-        yield
+        yield process.pid
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
 
@@ -124,7 +124,7 @@ def test_a_run_that_nobody_takes_up(call: Call, project: Callable[..., Path], en
     assert "there is no run 'early'" in told.stderr
 
 
-def test_from_file_to_model(call: Call, project: Callable[..., Path], worker: None, tmp_path: Path) -> None:
+def test_from_file_to_model(call: Call, project: Callable[..., Path], worker: int, tmp_path: Path) -> None:
     result = call("run", project("live"), "--key", "first", "-p", "rounds=12")
     assert result.exit_code == 0, result.output
     lines = [line.partition(" ")[2] for line in result.stdout.splitlines()]
@@ -164,7 +164,7 @@ def test_from_file_to_model(call: Call, project: Callable[..., Path], worker: No
     assert call("lineage", "live", "--at", "2020-01-01").exit_code == Exit.NOT_FOUND
 
 
-def test_the_same_again_is_foretold_and_reused(call: Call, project: Callable[..., Path], worker: None) -> None:
+def test_the_same_again_is_foretold_and_reused(call: Call, project: Callable[..., Path], worker: int) -> None:
     """The second run evaluates against the new champion, the third finds even that."""
     project("live")
     assert call("run", "live", "-p", "rounds=12", "--key", "second").exit_code == 0
@@ -183,13 +183,13 @@ def test_the_same_again_is_foretold_and_reused(call: Call, project: Callable[...
     assert [step["computed"] for step in forced] == [False, False, True, True]
 
 
-def test_a_model_that_is_refused(call: Call, project: Callable[..., Path], worker: None) -> None:
+def test_a_model_that_is_refused(call: Call, project: Callable[..., Path], worker: int) -> None:
     result = call("run", project("poor", least=1.1))
     assert result.exit_code == Exit.FAILED
     assert "poor version 1 is not released: gates failed: roc_auc" in result.stdout
 
 
-def test_a_run_that_fails_names_the_remedy(call: Call, project: Callable[..., Path], worker: None) -> None:
+def test_a_run_that_fails_names_the_remedy(call: Call, project: Callable[..., Path], worker: int) -> None:
     result = call("run", project("gone", uri="gone.csv"), "--key", "k")
     assert result.exit_code == Exit.FAILED
     assert "SourceMissing: data.source.uri: file://" in result.stdout
@@ -200,7 +200,7 @@ def test_a_run_that_fails_names_the_remedy(call: Call, project: Callable[..., Pa
     assert "SourceMissing" in call("runs", "gone").stdout
 
 
-def test_people_decide(call: Call, project: Callable[..., Path], worker: None) -> None:
+def test_people_decide(call: Call, project: Callable[..., Path], worker: int) -> None:
     assert call("run", project("asked", required=1, approvers="bob, eve"), "--key", "k", "--detach").exit_code == 0
     eventually(lambda: "perdure approve" in call("show", "asked/k").stdout)
     assert "waiting for people: 0 of 1 approvals" in call("watch", "asked", "--timeout", "0").stdout
@@ -215,7 +215,7 @@ def test_people_decide(call: Call, project: Callable[..., Path], worker: None) -
     assert "approved by bob" in call("show", "asked").stdout
 
 
-def test_pause_resume_cancel(call: Call, project: Callable[..., Path], worker: None) -> None:
+def test_pause_resume_cancel(call: Call, project: Callable[..., Path], worker: int) -> None:
     assert call("run", project("long", rounds=1_000_000), "--key", "k", "--detach").exit_code == 0
     eventually(lambda: "checkpoint at" in call("show", "long/k").stdout)
     paused = call("pause", "long", "-m", "the machine is needed")
@@ -233,7 +233,21 @@ def test_pause_resume_cancel(call: Call, project: Callable[..., Path], worker: N
     assert "has ended as cancelled" in late.stderr
 
 
-def test_watching_outlives_postgres_and_temporal(call: Call, project: Callable[..., Path], worker: None, stack: Stack) -> None:
+def test_a_worker_that_does_not_answer(call: Call, project: Callable[..., Path], worker: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.cli.commands.ANSWER_SECONDS", 1.0)
+    assert call("run", project("mute", rounds=1_000_000), "--key", "k", "--detach").exit_code == 0
+    eventually(lambda: call("show", "mute/k").exit_code == 0)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        result = call("cancel", "mute/k")
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert result.exit_code == Exit.UNREACHABLE
+    assert "the command may still arrive" in result.stderr
+    assert call("watch", "mute/k").exit_code == Exit.FAILED, "and so it did"
+
+
+def test_watching_outlives_postgres_and_temporal(call: Call, project: Callable[..., Path], worker: int, stack: Stack) -> None:
     assert call("run", project("killed", rounds=1_000_000), "--key", "k", "--detach").exit_code == 0
     eventually(lambda: "checkpoint at" in call("show", "killed/k").stdout)
     with watching("killed/k") as process:
@@ -255,7 +269,7 @@ def test_watching_outlives_postgres_and_temporal(call: Call, project: Callable[.
     assert "run/killed/k cancelled" in rest
 
 
-def test_interrupting_the_watching_leaves_the_run(call: Call, project: Callable[..., Path], worker: None) -> None:
+def test_interrupting_the_watching_leaves_the_run(call: Call, project: Callable[..., Path], worker: int) -> None:
     assert call("run", project("alone", rounds=1_000_000), "--key", "k", "--detach").exit_code == 0
     eventually(lambda: call("show", "alone/k").exit_code == 0)
     with watching("alone/k") as process:
@@ -268,7 +282,7 @@ def test_interrupting_the_watching_leaves_the_run(call: Call, project: Callable[
     assert call("watch", "alone/k").exit_code == Exit.FAILED
 
 
-def test_terminated_by_the_stock_tools(call: Call, project: Callable[..., Path], worker: None, stack: Stack) -> None:
+def test_terminated_by_the_stock_tools(call: Call, project: Callable[..., Path], worker: int, stack: Stack) -> None:
     """No row says so until the reconciler has looked: watching tells what Temporal knows."""
     import asyncio
 

@@ -119,33 +119,39 @@ def _found(run: str) -> RunDetail:
 
 def _update(workflow_id: str, name: str, argument: object) -> Any:
     """The workflow's answer. The update has one id over all tries, so that it counts once whatever is lost on the way."""
+    import asyncio
+
+    from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
+
     from perdure.cli.clients import read_settings, temporal, wait_for
     from perdure.errors import TemporalUnavailable
 
     update_id = f"{name}:{uuid4()}"
 
-    import asyncio
-
-    async def ask() -> Any:
+    async def ask() -> Any | None:
+        """The answer, or None where the server answers, but no worker."""
         async with temporal(read_settings(), f"run {workflow_id}") as client:
-            handle = client.get_workflow_handle(workflow_id)
+            update = client.get_workflow_handle(workflow_id).execute_update(name, argument, id=update_id)
             try:
-                return await asyncio.wait_for(handle.execute_update(name, argument, id=update_id), ANSWER_SECONDS)
-            except TimeoutError as err:
-                raise TemporalUnavailable(
-                    f"no worker answered for {workflow_id} within {ANSWER_SECONDS:.0f} s; the command may still arrive",
-                    remedy="see that a worker runs (`perdure status`); saying it again does no harm",
-                ) from err
+                return await asyncio.wait_for(update, ANSWER_SECONDS)
+            except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):  # the client says it in either way
+                return None
 
     for attempt in range(1, TRIES + 1):
         try:
-            return wait_for(ask())
+            answer = wait_for(ask())
+            break
         except TemporalUnavailable as err:
-            if attempt == TRIES or isinstance(err.__cause__, TimeoutError):
+            if attempt == TRIES:
                 raise
             note(f"{err.problem}; asking again")
             time.sleep(attempt)
-    raise AssertionError("the last try returns or raises")
+    if answer is None:
+        raise TemporalUnavailable(
+            f"no worker answered for {workflow_id} within {ANSWER_SECONDS:.0f} s; the command may still arrive",
+            remedy="see that a worker runs (`perdure status`); saying it again does no harm",
+        )
+    return answer
 
 
 def add(app: typer.Typer) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perdure.cli.commands import named_run
 from perdure.cli.output import Json, emit, note, when
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray paints its lines
 
 if TYPE_CHECKING:
     from perdure.config import Settings
@@ -87,7 +90,7 @@ def _outputs(detail: RunDetail, settings: Settings) -> list[dict[str, Any]]:
                     output = RayJobs(settings.ray).logs(job["job_id"]) or output
                 except PerdureError as err:
                     note(f"{err.problem}; showing what the row keeps")
-            found.append({"step": str(step.step), **job, "output": output})
+            found.append({"step": str(step.step), **job, "output": COLOURS.sub("", output)})
     return found
 
 

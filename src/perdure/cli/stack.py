@@ -14,7 +14,7 @@ PANEL = "Local stack"
 
 
 def up(
-    only: Annotated[list[str] | None, typer.Option("--only", help="Start only this service, and what it needs; may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Start only this service; may be repeated.")] = None,
     as_json: Json = False,
 ) -> None:
     """Start Postgres, S3, Temporal, MLflow, Ray and workers on this machine.
