@@ -78,7 +78,9 @@ def training(manifest: ArtifactRef, *, code: ArtifactRef | None = None, classifi
         spec=spec,
         inputs={"manifest": manifest.as_json()},
         code=code,
-        resources=Resources(**{name: scaling[name] for name in ("workers", "cpus_per_worker", "gpus_per_worker") if name in scaling}),
+        resources=Resources(
+            **{name: scaling[name] for name in ("workers", "cpus_per_worker", "gpus_per_worker", "allow_cpu") if name in scaling}
+        ),
     )
 
 

@@ -153,11 +153,11 @@ def big(objects: ObjectStore) -> ArtifactRef:
     return requests.dataset(objects, rows=20_000, columns=12)
 
 
-def gang(manifest: ArtifactRef) -> JobRequest:
+def gang(manifest: ArtifactRef, **scaling: Any) -> JobRequest:
     return requests.training(
         manifest,
         engine="ray",
-        scaling={"workers": 2},
+        scaling={"workers": 2, **scaling},
         params={"rounds": 80, "max_depth": 8, **SAMPLING},
         checkpoint={"every_rounds": 10},
     )
@@ -196,10 +196,11 @@ def test_a_gang_killed_paused_and_stopped_gives_the_undisturbed_bytes(
         time.sleep(0.05)
 
     latest = run(ray, objects, request, 4)
-    undisturbed = run(ray, objects, gang(big))
+    undisturbed = run(ray, objects, gang(big, gpus_per_worker=1, allow_cpu=True))
     assert (latest.epoch, undisturbed.epoch) == (6, 1)
     assert latest.result
     assert undisturbed.result
+    assert undisturbed.result["device"] == "cpu"  # allowed, and said
     assert latest.result["predictor"] == undisturbed.result["predictor"]
     assert latest.result["metrics"] == undisturbed.result["metrics"]
 

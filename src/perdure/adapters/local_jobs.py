@@ -21,7 +21,7 @@ _SPEAKING = (0, EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED)
 
 
 def job_environment(settings: Settings) -> dict[str, str]:
-    """The variables by which a job's node finds S3, credentials included: for local processes, and for a Ray head on this machine."""
+    """The variables by which a job finds S3, credentials included, and where it may keep what it fetched."""
     s3 = settings.s3
     named = {"PERDURE_S3__REGION": s3.region, "PERDURE_S3__BUCKET": s3.bucket, "PERDURE_CACHE": str(settings.home.absolute() / "cache")}
     if s3.endpoint:
@@ -196,7 +196,7 @@ class LocalJobs:
         answer = process.run(job.submission, job.print)
         with self._changed:
             job.process = None  # `stop` does not kill it from here on
-            usable = answer is not None and job.status is not JobStatus.STOPPED
+            usable = answer is not None and job.status is not JobStatus.STOPPED and process.fits(job.submission.code)
         if not usable:
             process.discard()
         with self._changed:

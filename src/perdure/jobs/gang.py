@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -18,7 +16,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from perdure.errors import JobCrashed, PerdureError, bounded, from_dict
-from perdure.jobs import capacity, trainers, usercode
+from perdure.jobs import capacity, scratch, trainers, usercode
 from perdure.jobs.checkpoints import JobTraining, Trained, TrainPlan, obey
 from perdure.jobs.latest import Fenced, Paused, RunState
 from perdure.jobs.node import object_store
@@ -127,13 +125,13 @@ class Worker:
     def _train(self, task: Task) -> Trained:
         objects = object_store(task.bucket)
         run = RunState(objects, task.job, task.epoch)
-        with tempfile.TemporaryDirectory(prefix="perdure-") as scratch, StatusWriter(run) as status:
+        with scratch.folder() as folder, StatusWriter(run) as status:
             context = JobTraining(
                 task.plan,
                 objects,
                 run,
                 status,
-                Path(scratch),
+                folder,
                 checkpoint=task.checkpoint,
                 rank=task.rank,
                 world_size=len(task.pids),
@@ -174,7 +172,7 @@ def train(job: JobContext, plan: TrainPlan) -> Trained:
 
 
 def _owner(job: JobContext) -> str:
-    return f"{ray.get_runtime_context().get_job_id()}/{os.getpid()}/{job.scratch.name}"
+    return f"{ray.get_runtime_context().get_job_id()}/{os.getpid()}/{job.run.epoch}"
 
 
 def _granted(job: JobContext, plan: TrainPlan) -> tuple[TrainPlan, Resources]:

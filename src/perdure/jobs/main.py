@@ -11,18 +11,16 @@ import json
 import os
 import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from perdure import spec
 from perdure.adapters.s3 import ObjectStore
 from perdure.errors import PerdureError, Permanent
-from perdure.jobs import usercode
+from perdure.jobs import scratch, usercode
 from perdure.jobs.context import JobContext
 from perdure.jobs.latest import Fenced, Paused, RunState, ended, load_request
 from perdure.jobs.node import die_with_parent, first_to_go, object_store
@@ -74,8 +72,8 @@ def _run(objects: ObjectStore, request: JobRequest) -> int:
 
 def _work(objects: ObjectStore, request: JobRequest, run: RunState) -> dict[str, Any]:
     """The result of the job's function; what it runs out of is a typed error."""
-    with tempfile.TemporaryDirectory(prefix="perdure-") as scratch, StatusWriter(run) as status:
-        context = JobContext(request, spec.load(request.spec, "spec"), objects, run, Path(scratch), status)
+    with scratch.folder() as folder, StatusWriter(run) as status:
+        context = JobContext(request, spec.load(request.spec, "spec"), objects, run, folder, status)
         try:
             return _function(request.kind)(context)
         except PerdureError:
