@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from perdure.adapters.s3 import ObjectStore
@@ -14,6 +14,7 @@ from perdure.errors import ObjectsUnavailable, bounded
 
 _MARK = "perdure.dataset"  # in a commit's metadata: which data set the version holds
 _PAUSES = (0.0, 0.2, 1.0, 3.0)
+_GROUP = 65_536  # rows: a row group is held in memory until it is full
 
 
 def overwrite(objects: ObjectStore, uri: str, rows: Callable[[], Any], *, identity: str, memory: int) -> int:
@@ -38,6 +39,7 @@ def overwrite(objects: ObjectStore, uri: str, rows: Callable[[], Any], *, identi
                     schema_mode="overwrite" if table else None,
                     storage_options=options,
                     target_file_size=memory,
+                    writer_properties=WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=_GROUP),
                     commit_properties=CommitProperties(
                         custom_metadata={_MARK: identity}, app_transactions=[Transaction(identity, 1)], max_commit_retries=0
                     ),

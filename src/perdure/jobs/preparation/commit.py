@@ -22,7 +22,7 @@ def commit(job: JobContext) -> Json:
 
     made = assemble(job, job.request.inputs)
     uri = f"{job.request.storage}/delta/{job.spec.name}"
-    memory = (job.spec.data.memory_mb << 20) // 8
+    memory = (job.spec.data.memory_mb << 20) // 16
     version = delta.overwrite(job.objects, uri, lambda: _batches(job, made), identity=made.ref.sha256, memory=memory)
     content = made.content
     return {

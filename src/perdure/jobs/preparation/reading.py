@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
-from pyarrow import parquet
 
 from perdure.errors import SchemaBroken
 from perdure.jobs.preparation import parquet_ranges
@@ -16,7 +15,7 @@ from perdure.jobs.preparation.columns import infer
 from perdure.jobs.preparation.ranges import BLOCK, Layout, shares, text_ranges
 from perdure.jobs.preparation.records import blocks
 from perdure.jobs.preparation.source import SourceFile, Sources
-from perdure.jobs.preparation.tables import batches
+from perdure.jobs.preparation.tables import batches, opened
 from perdure.jobs.preparation.text import RAW, REASON, Parsed, TextFormat
 from perdure.messages.common import Json
 from perdure.spec import Source
@@ -164,7 +163,7 @@ class ParquetReader:
 
     def read(self, each: Json, names: list[str]) -> Iterator[Parsed]:
         """See `Reader`; a range is fetched and verified before its first batch."""
-        with parquet_ranges.fetched(self._sources, each, self._folder) as path, parquet.ParquetFile(path) as table:
+        with parquet_ranges.fetched(self._sources, each, self._folder) as path, opened(path) as table:
             none: dict[str, Any] = {}
             for frame in batches(table, self._memory, each["groups"]):
                 plain = frame.select(pl.col(names)).with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))

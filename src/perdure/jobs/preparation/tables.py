@@ -63,10 +63,15 @@ def frames(objects: ObjectStore, files: list[Json], folder: Path, memory: int) -
     for file in files:
         path = objects.download(ArtifactRef.from_json(file), folder / f"{file['sha256']}.parquet")
         try:
-            with parquet.ParquetFile(path) as table:
+            with opened(path) as table:
                 yield from batches(table, memory)
         finally:
             path.unlink()
+
+
+def opened(path: Path) -> parquet.ParquetFile:
+    """The parquet file *path*, read in small pieces: by default all that will be read is fetched ahead into memory."""
+    return parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
 
 
 def batches(table: parquet.ParquetFile, memory: int, groups: list[int] | None = None) -> Iterator[pl.DataFrame]:
@@ -75,8 +80,9 @@ def batches(table: parquet.ParquetFile, memory: int, groups: list[int] | None = 
     chosen = range(meta.num_row_groups) if groups is None else groups
     size, rows = (sum(getattr(meta.row_group(i), what) for i in chosen) for what in ("total_byte_size", "num_rows"))
     batch = max(1, min(_MOST_ROWS, memory * rows // max(1, size)))
-    for part in table.iter_batches(batch_size=batch, row_groups=list(chosen), use_threads=False):
-        yield from_arrow(part)
+    for group in chosen:  # one by one: a reader keeps what it has read until its end
+        for part in table.iter_batches(batch_size=batch, row_groups=[group], use_threads=False):
+            yield from_arrow(part)
 
 
 def from_arrow(part: Any) -> pl.DataFrame:
