@@ -51,6 +51,7 @@ class TrainingPipeline:
         self._promoting: workflow.ChildWorkflowHandle[ModelPromotion, PromotionResult] | None = None
         self._dataset: DatasetRef | None = None
         self._trained: TrainResult | None = None
+        self._evidence = ""
 
     @workflow.run
     async def run(self, request: RunRequest) -> RunResult:
@@ -264,7 +265,7 @@ class TrainingPipeline:
                 decision=decision,
                 actor=vote.actor,
                 reason=vote.reason,
-                evidence_sha256=vote.evidence_sha256 or "",
+                evidence_sha256=vote.evidence_sha256 or self._evidence,
                 patience=plan.patience,
             ),
             **ROWS,

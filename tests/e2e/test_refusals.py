@@ -109,7 +109,7 @@ def test_a_file_that_is_gone(world: World, tmp_path: Path) -> None:
 
 def test_gpus_that_nobody_has(world: World, tmp_path: Path) -> None:
     file = project(tmp_path, "gpus", train=", scaling: {gpus_per_worker: 1}")
-    file.write_text(file.read_text().replace("engine: local", "engine: ray"))
+    file.write_text(file.read_text().replace("engine: local", "engine: ray").replace("patience: 20s", "patience: 2m"))
     _, failure = run(world, file, "gpus")
     assert failure is not None
     assert failure.type == "ResourcesUnavailable"

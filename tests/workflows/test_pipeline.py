@@ -407,6 +407,7 @@ async def test_people_decide_and_a_stranger_does_not(client: Client) -> None:
         result = await handle.result()
     assert result["released"]
     assert result["reason"] == "approved by ann"
+    assert [vote.evidence_sha256 for vote in world.votes] == ["e1"]  # what was up for decision, though the voter named nothing
 
 
 async def test_silence_refuses(client: Client) -> None:

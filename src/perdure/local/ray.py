@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from perdure.local.files import Home
 from perdure.local.supervisor import Service
 
 SESSIONS = 2  # folders of logs kept: the last head's and the one before it
+START_LIMIT = 180  # seconds
 SHORT = 44  # bytes of a folder below which Ray's Unix sockets fit into an address (sun_path)
 
 
@@ -74,6 +76,8 @@ def service(home: Home, ports: dict[str, int], settings: Settings) -> Service:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps every part to 127.0.0.1; otherwise the Jobs API hangs on another address
+            "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(START_LIMIT),  # their defaults are too short for a busy machine
+            "RAY_agent_register_timeout_ms": str(START_LIMIT * 1000),
             "RAY_ROTATION_MAX_BYTES": str(10 << 20),
             "RAY_ROTATION_BACKUP_COUNT": "2",
             "RAY_START_HOOK": f"{__name__}.lean",
@@ -84,24 +88,38 @@ def service(home: Home, ports: dict[str, int], settings: Settings) -> Service:
             probes.http(ports["ray_agent"], "/api/local_raylet_healthz", token.read_text().strip()),
         ),
         before=prepare,
-        start_limit=180,
+        start_limit=START_LIMIT,
         url=f"http://127.0.0.1:{jobs}",
     )
 
 
 def lean(params: Any, head: bool) -> None:
-    """Called by `ray start` before it starts anything: leave out what no job uses (a third of the memory, seconds of the start)."""
+    """Called by `ray start` before it starts anything.
+
+    It leaves out what no job uses (a third of the memory, seconds of the start), and lets a busy machine take longer: Ray itself gives its
+    node 30 seconds to come up, and asks for it without a pause.
+    """
     from ray._private import ray_constants, services
 
     params.ray_client_server_port = None
-    start = services.start_ray_process
+    start, get_node = services.start_ray_process, services.get_node
+    began = time.monotonic()
 
     def start_process(command: list[str], kind: str, *args: Any, **options: Any) -> Any:
         if kind == ray_constants.PROCESS_TYPE_DASHBOARD:
             command = [*command, "--modules-to-load=JobHead,NodeHead"]  # NodeHead tells JobHead where the head's agent is
         return start(command, kind, *args, **options)
 
-    services.start_ray_process = start_process
+    def wait_for_node(address: str, node: str) -> Any:
+        while True:
+            try:
+                return get_node(address, node)
+            except RuntimeError:  # not registered yet
+                if time.monotonic() - began > START_LIMIT:
+                    raise
+                time.sleep(0.1)
+
+    services.start_ray_process, services.get_node = start_process, wait_for_node
 
 
 def socket_folder(folder: Path) -> Path:

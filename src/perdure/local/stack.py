@@ -54,7 +54,7 @@ def up(home: Path, *, only: set[str] | None = None, echo: Echo = print, tied: bo
     folder = Home(home.absolute())
     wanted = _wanted(only)
     folder.create()
-    if running(folder):
+    if _lives(folder):
         _wait(folder, echo)
         echo(f"the stack is already up in {folder.path}")
         return
@@ -115,6 +115,19 @@ def running(home: Home) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+    return False
+
+
+def _lives(home: Home) -> bool:
+    """Whether a supervisor lives, by its lock and its beat: one that was killed holds the lock for moments more."""
+    asked = time.time()
+    while running(home):
+        with suppress(FileNotFoundError):
+            if home.status.stat().st_mtime > asked:
+                return True
+        if time.time() > asked + 30:
+            raise Conflict(f"the supervisor of {home.path} does not answer", remedy="run perdure down, then perdure up")
+        time.sleep(0.05)
     return False
 
 

@@ -20,6 +20,7 @@ from perdure.local.probes import Probe
 
 POLL = 0.1  # seconds between looks at a service that is starting
 Step = Callable[[], Awaitable[None]]
+BEAT = 0.5  # seconds between signs of life
 STEADY = 30.0  # a service that ran this long restarts as if it had never failed
 
 
@@ -121,6 +122,7 @@ class Unit:
         self._note("starting")
         started = self._clock()
         process = self._process = await self._spawn()
+        self._changed()
         exited = asyncio.create_task(process.wait())
         try:
             if await self._becomes_ready(exited, started):
@@ -219,9 +221,10 @@ class Supervisor:
             name: asyncio.create_task(unit.run([self.units[need].ready for need in unit.service.needs if need in self.units]))
             for name, unit in self.units.items()
         }
-        stopping = asyncio.create_task(stop.wait())
+        stopping, beating = asyncio.create_task(stop.wait()), asyncio.create_task(self._beat())
         ended, _ = await asyncio.wait({stopping, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        beating.cancel()
         for task in tasks.values():
             task.cancel()
         await asyncio.wait(tasks.values())
@@ -231,6 +234,13 @@ class Supervisor:
             await asyncio.gather(*(remaining.pop(name).stop() for name in idle))
         for fault in ended - {stopping}:
             await fault  # a unit ends by itself only through a fault in this program, which is raised here
+
+    async def _beat(self) -> None:
+        """Touch the status file: whoever waits for us sees that we live."""
+        while True:
+            await asyncio.sleep(BEAT)
+            with suppress(OSError):
+                os.utime(self._home.status)
 
     def _save(self) -> None:
         services = {
