@@ -134,6 +134,7 @@ class TrainingPipeline:
 
     async def _promote(self, plan: RunPlan, trained: TrainResult, evaluated: EvaluateResult) -> PromotionResult:
         assert trained.model_version is not None
+        self._evidence = evaluated.evidence_sha256
         request = PromoteRequest(
             run_id=plan.run_id,
             patience=plan.patience,
