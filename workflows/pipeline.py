@@ -142,7 +142,6 @@ class TrainingPipeline:
             model_version=trained.model_version,
             evaluation=evaluated.evaluation,
         )
-        self._evidence = evaluated.evidence_sha256
         self._promoting = await _started(
             plan,
             lambda: workflow.start_child_workflow(ModelPromotion.run, request, id=f"promote/{plan.model}/{trained.version}", **CHILD),
