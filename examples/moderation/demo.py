@@ -59,22 +59,21 @@ class Story:
             self.once(f"{step.step}", f"{step.step}: started")
             if step.state == "succeeded":
                 took = (step.finished_at - step.started_at).total_seconds() if step.finished_at else 0
-                self.once(f"{step.step}:done", f"{step.step}: done in {took:.1f} s ({step.reason})")
+                self.once(f"{step.step}:done", f"{step.step}: done in {took:.1f} s")
+                if step.step == "train":
+                    self._notice(ROUNDS + 1)  # training itself never stopped; that its end was recorded takes a worker
             if step.step == "train" and step.state == "running":
                 self._training(step.detail, step.checkpoints)
 
     def _training(self, detail: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
-        round, phase = int(detail.get("round") or 0), detail.get("phase", "")
         committed = int(checkpoints[-1]["round"]) if checkpoints else 0
+        round, phase = max(int(detail.get("round") or 0), committed), detail.get("phase", "")
         if phase:
             self.once(f"phase:{phase}:{len(self.killed_at)}", f"train: {phase}")
         if round >= 100:
             figures = _figures(detail.get("metrics") or {})
             self.once(f"round:{round // 100}", f"train: round {round} of {ROUNDS}, last checkpoint {committed}, {figures}")
-        for name, (at, killed_round) in self.killed_at.items():
-            if name not in self.back_after and round > killed_round:
-                self.back_after[name] = time.monotonic() - at
-                say(f"       {name}: progress again {self.back_after[name]:.1f} s after the kill, at round {round}")
+        self._notice(round)
         workers = detail.get("workers") or []
         if "training worker" not in self.killed_at and committed >= 40 and workers:
             self._kill("training worker", int(workers[-1]), round)
@@ -82,6 +81,13 @@ class Story:
         elif "training worker" in self.back_after and "Temporal worker" not in self.killed_at and round > 300:
             service = next(service for service in stack.status(self.home) if service.name == "worker")
             self._kill("Temporal worker", service.pid or 0, round)
+
+    def _notice(self, round: int) -> None:
+        """Tell which killed part is back: its work goes on past the round of the kill."""
+        for name, (at, killed_round) in self.killed_at.items():
+            if name not in self.back_after and round > killed_round:
+                self.back_after[name] = time.monotonic() - at
+                say(f"       {name}: progress again {self.back_after[name]:.1f} s after the kill, at round {min(round, ROUNDS)}")
 
     def _kill(self, name: str, pid: int, round: int) -> None:
         with suppress(ProcessLookupError):
