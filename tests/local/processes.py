@@ -53,6 +53,21 @@ def until(true: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+def gone(members: Iterable[Process], seconds: float = 30) -> None:
+    """Wait until none of them lives; what still does is named."""
+    deadline = time.monotonic() + seconds
+    while left := alive(members):
+        assert time.monotonic() < deadline, [f"{pid} of {_stat(pid)[1]}, {_stat(pid)[0]}: {command(pid)!r}" for pid, _ in left]
+        time.sleep(0.02)
+
+
+def command(pid: int) -> bytes:
+    """The process's command line, empty for none."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def listening(members: Iterable[Process]) -> set[str]:
     """Addresses (hexadecimal, as the kernel writes them) on which these processes listen."""
     sockets = set()

@@ -15,7 +15,7 @@ from perdure.config import Settings, resolve_secret
 from perdure.local import stack as local
 from perdure.local.ray import socket_folder, unlink
 from tests.conftest import Homes
-from tests.local.processes import Process, alive, family, listening, supervisor, until
+from tests.local.processes import Process, command, family, gone, listening, supervisor, until
 from tests.local.test_stack import LOOPBACK
 
 # a job that leaves its session, as careless user code may
@@ -59,15 +59,8 @@ def end(home: Path, job: str) -> tuple[str, str]:
 def running_job(home: Path) -> set[Process]:
     """The head's processes once a job of it runs."""
     Jobs(home).submit(SLEEPER)
-    until(lambda: any(b"sleep\x00600" in _command(pid) for pid, _ in family(home)), seconds=120)
+    until(lambda: any(b"sleep\x00600" in command(pid) for pid, _ in family(home)), seconds=120)
     return family(home)
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def test_job_sees_credentials_and_no_settings_file(head: Path) -> None:
@@ -89,7 +82,7 @@ def test_killed_head_takes_its_processes_along_and_comes_back(head: Path) -> Non
     members = running_job(head) - {(pid, start) for pid, start in family(head) if pid in (supervisor(head), _parent(supervisor(head)))}
     os.kill(before.pid or 0, signal.SIGKILL)
     until(lambda: (now := local.status(head)[0]).state == "ready" and now.pid != before.pid, seconds=180)
-    assert not alive(members)
+    gone(members)
     state, _ = end(head, Jobs(head).submit("print('again')"))
     assert state == "SUCCEEDED"
 
@@ -98,7 +91,7 @@ def test_killed_supervisor_leaves_no_process_of_ray(head: Path) -> None:
     members = running_job(head)
     assert len(members) >= 10
     os.kill(supervisor(head), signal.SIGKILL)
-    until(lambda: not alive(members), seconds=30)
+    gone(members)
 
 
 def _parent(pid: int) -> int:

@@ -26,7 +26,7 @@ from perdure.local.files import Home
 from perdure.messages.common import ArtifactRef
 from perdure.temporal import connect
 from tests.conftest import Homes
-from tests.local.processes import alive, family, guard, kill, listening, started, supervisor, until
+from tests.local.processes import alive, family, gone, guard, kill, listening, started, supervisor, until
 from tests.servers import Stack
 
 SERVERS = {"postgres", "s3", "temporal"}
@@ -142,7 +142,7 @@ async def test_killed_supervisor_leaves_nothing(home: Path) -> None:
     await witness.store()
     members = family(home)
     os.kill(supervisor(home), signal.SIGKILL)
-    until(lambda: not alive(members), seconds=20)
+    gone(members)
     assert {service.state for service in local.status(home)} == {"stopped"}
     up(home)
     await witness.check()
@@ -153,7 +153,7 @@ async def test_killed_guard_ends_the_stack_in_order(home: Path) -> None:
     await witness.store()
     members = family(home)
     os.kill(guard(home), signal.SIGKILL)
-    until(lambda: not alive(members))
+    gone(members)
     assert {" ".join(line.split()[1:]) for line in local.logs(home, "supervisor", lines=6)} >= {f"{name} stopped" for name in SERVERS}
     up(home)
     await witness.check()
@@ -165,7 +165,7 @@ async def test_up_after_everything_was_killed(home: Path) -> None:
     members = family(home)
     kill(members)
     up(home)
-    until(lambda: not alive(members), seconds=10)  # a killed process takes a moment to be gone
+    gone(members)  # a killed process takes a moment to be gone
     await witness.check()
 
 
@@ -244,7 +244,7 @@ def test_stack_tied_to_its_caller_ends_with_it(home: Path) -> None:
     with starter(home, tied=True) as caller:
         members = family(home)
         caller.kill()
-    until(lambda: not alive(members))
+    gone(members)
 
 
 def test_server_that_cannot_start_is_reported_and_nothing_stays(new_home: Homes) -> None:

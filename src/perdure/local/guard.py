@@ -10,6 +10,8 @@ import fcntl
 import os
 import signal
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from perdure.local import processes
@@ -42,9 +44,27 @@ def main(home: Home, only: set[str]) -> int:
         if pid == child:
             break
     code = os.waitstatus_to_exitcode(status)
-    patience = 0 if code == 0 else 1  # Postgres got its own signal: let it end well
-    processes.end_all(lambda: processes.descendants(os.getpid()), patience)
+    _end_descendants(patience=0 if code == 0 else 1)  # Postgres got its own signal: let it end well
     return 1 if code < 0 else code
+
+
+def _end_descendants(patience: float, limit: float = 30) -> None:
+    """Kill every process below this one until none is left, at most *limit* seconds.
+
+    That none is left is for the kernel to say: whoever looks at processes one by one misses those that are being adopted meanwhile.
+    """
+    started = time.monotonic()
+    while (waited := time.monotonic() - started) < limit:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        if waited >= patience:
+            for pid in processes.descendants(os.getpid()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def _supervise(home: Home, only: set[str]) -> None:
