@@ -7,7 +7,10 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import yaml
 
+from perdure.metadata.views import model_origin, release_history
+from perdure.spec import load
 from tests.docs import settings
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, links
 
@@ -46,6 +49,22 @@ def test_paths_in_the_architecture_exist() -> None:
     roots = (ROOT, ROOT / "src" / "perdure", ROOT / "src" / "perdure" / "jobs")
     assert len(named) > 10
     assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+
+
+def test_specifications_are_valid() -> None:
+    texts = [ROOT / "README.md", ROOT / "docs" / "writing-pipelines.md"]
+    found = [each for page in texts for each in re.findall(r"^```yaml.*?\n(name: .*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)]
+    assert [load(yaml.safe_load(each)).name for each in found] == ["moderation", "houses"]
+
+
+def test_queries_ask_for_columns_that_the_views_have() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    asked = dict(re.findall(r"FROM (\w+)\s+WHERE ([^;]+);", text))
+    selected = {view: columns for columns, view in re.findall(r"SELECT ([\w, ]+) FROM (\w+)", text)}
+    for view in (release_history, model_origin):
+        named = re.findall(r"\b\w+\b(?= (?:=|<=|>|IS)|,|$)", f"{selected[view.name]}, {asked[view.name]}")
+        assert len(named) > 3
+        assert set(named) <= set(view.columns.keys()) | {"then", "3"}, named
 
 
 def test_the_picture_is_a_picture() -> None:
