@@ -119,6 +119,7 @@ def _mlflow(port: int, settings: Settings) -> Service:
         before=lambda: postgres.create_database(settings.postgres.url, password, "mlflow"),
         needs=(*NEEDS["mlflow"], "ray"),  # of Ray it needs nothing, but what people wait for gets the processor first
         start_limit=300,  # its imports take long on a busy machine
+        grace=3,  # it keeps nothing
         background=True,
         url=f"http://127.0.0.1:{port}",
     )
