@@ -1,7 +1,8 @@
 """What every activity gets without asking: heartbeats, patience with unreachable parts, bounded errors, logs with ids.
 
 An activity raises `Transient` where a part does not answer. It is then run again here, in the same attempt, until the request's
-``patience`` is over: so waiting costs no history, a dead worker is still noticed within the heartbeat timeout, and no policy counts attempts.
+``patience`` is over: so waiting costs no history, a dead worker is still noticed within the heartbeat timeout, and no policy counts
+attempts.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class _Guarded(ActivityInboundInterceptor):
                 if waited > patience.total_seconds():
                     raise PatienceExhausted(
                         f"{err.part} did not answer for {waited:.0f} s: {err.problem}",
-                        remedy=f"see that {err.part} runs (`perdure doctor`), then run again: what was committed is reused; or raise `patience`",
+                        remedy=f"see that {err.part} runs (`perdure doctor`) and run again, committed work is reused; or raise `patience`",
                     ) from err
                 since = datetime.now(UTC) - timedelta(seconds=waited)
                 state.detail = {"waiting_for": err.part, "since": since.isoformat(timespec="seconds"), "error": bounded(err.problem, 300)}

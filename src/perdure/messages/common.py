@@ -60,4 +60,3 @@ class Metrics:
     """Named figures of one evaluation or round."""
 
     values: dict[str, float] = field(default_factory=dict)
-
