@@ -43,8 +43,9 @@ class EvaluationActivities:
         return self._commit(run, step, challenger, champion, dataset, figures, cached=claim.hit is not None, reason=claim.reason)
 
     def _score(self, run: Run, step: StepRun, challenger: ModelVersion, champion: ModelVersion | None, dataset: DatasetVersion) -> Json:
+        name = f"evaluate-{champion.number if champion else 'none'}"  # another champion, meanwhile released, is another comparison
         request = JobRequest(
-            job=f"{step.id}-evaluate",
+            job=f"{step.id}-{name}",
             kind=JobKind.EVALUATE,
             storage=self._storage,
             spec=run.spec,
@@ -55,7 +56,7 @@ class EvaluationActivities:
             },
             code=run.pipeline.code,
         )
-        end = self._jobs.run(Watched(step_run=step.id, name="evaluate", request=request, engine=Engine.LOCAL, stall=STALL))
+        end = self._jobs.run(Watched(step_run=step.id, name=name, request=request, engine=Engine.LOCAL, stall=STALL))
         assert end.result is not None, "only training pauses"
         return end.result
 

@@ -79,7 +79,7 @@ class _Watch:
         self.looked = 0.0
         self.moved = time.monotonic()
         self.seen: tuple[int, Json] = (-1, {})
-        self.told = ControlCommand.RUN
+        self.told: ControlCommand | None = None  # what ``control`` says is not known before this attempt has written it
         self.running: set[str] = set()
 
     def run(self) -> JobEnd:
@@ -201,6 +201,7 @@ class _Watch:
     def _start(self, row: SubmissionRow) -> None:
         if self.job.obeys_pause:
             self.files.control(self.name, ControlCommand.RUN)
+            self.told = ControlCommand.RUN
         request = self.files.put_request(self.job.request)
         code = self.job.request.code.sha256 if self.job.request.code else None
         self.compute.submit(Submission(id=row.job_id, request=request, resources=self.job.request.resources, code=code))

@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from perdure.config import Settings
 from perdure.telemetry import configure_logs
@@ -26,7 +27,9 @@ async def main(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = await _connected(settings)
+    client = await _connected(settings, stop)
+    if client is None:
+        return
     with contextlib.ExitStack() as stack:
         activities = stack.enter_context(open_activities(settings))
         pool = stack.enter_context(ThreadPoolExecutor(settings.worker.threads * 3, thread_name_prefix="activity"))
@@ -39,17 +42,19 @@ async def main(settings: Settings) -> None:
             log.info("worker draining")
 
 
-async def _connected(settings: Settings) -> Client:
+async def _connected(settings: Settings, stop: asyncio.Event) -> Client | None:
+    """A client as soon as Temporal answers; None if asked to stop before."""
     runtime = metered_runtime(settings.worker.metrics_port, settings.worker.metrics_host)
-    while True:
+    while not stop.is_set():
         try:
             client = await connect(settings, runtime=runtime)
             await ensure_search_attributes(client)
-        except RuntimeError as err:  # the SDK's error for "no answer"
+        except (RuntimeError, RPCError) as err:  # no answer, or a server that is still coming up
             log.warning("waiting for Temporal", extra={"address": settings.temporal.address, "error": str(err)[:300]})
             await asyncio.sleep(0.5)
         else:
             return client
+    return None
 
 
 if __name__ == "__main__":

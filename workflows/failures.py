@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from perdure.errors import Permanent, bounded, from_dict, root
@@ -25,4 +28,13 @@ def readable(failure: FailureError) -> ApplicationError:
     return Permanent(bounded(str(cause)))
 
 
-__all__ = ["describe", "is_cancelled_exception", "readable"]
+def stop_if_cancelled() -> None:
+    """Raise `asyncio.CancelledError` where the workflow was asked to cancel.
+
+    A child or activity that completes in spite of the cancellation swallows it: without another look the workflow would go on.
+    """
+    if workflow.cancellation_reason() is not None:
+        raise asyncio.CancelledError("cancelled")
+
+
+__all__ = ["describe", "is_cancelled_exception", "readable", "stop_if_cancelled"]

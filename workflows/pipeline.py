@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -22,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.messages.promotion import ApprovalState, PromoteRequest, PromotionResult, RecordVote, Vote, VoteDecision
     from perdure.messages.training import TrainRequest, TrainResult
     from perdure.workflows.evaluation import ModelEvaluation
-    from perdure.workflows.failures import describe, readable
+    from perdure.workflows.failures import describe, readable, stop_if_cancelled
     from perdure.workflows.policies import CHILD, ROWS
     from perdure.workflows.preparation import DataPreparation
     from perdure.workflows.promotion import ModelPromotion
@@ -113,8 +114,11 @@ class TrainingPipeline:
         )
 
     async def _begin(self, step: StepKind) -> None:
-        """Enter *step*, but only while nobody wants the run paused."""
+        """Enter *step*, but only while nobody wants the run paused, and not at all if it was cancelled meanwhile."""
         await self._while_paused()
+        stop_if_cancelled()
+        if self._cancelled:
+            raise asyncio.CancelledError("cancelled")
         self._enter(step.value)
 
     async def _train(self, plan: RunPlan, dataset: DatasetRef) -> TrainResult:
@@ -122,7 +126,9 @@ class TrainingPipeline:
             plan,
             lambda: workflow.start_child_workflow(
                 DistributedTraining.run,
-                TrainRequest(run_id=plan.run_id, patience=plan.patience, dataset=dataset, model=plan.model),
+                TrainRequest(
+                    run_id=plan.run_id, patience=plan.patience, dataset=dataset, model=plan.model, pause_limit=self._request.pause_limit
+                ),
                 id=_child(StepKind.TRAIN),
                 **CHILD,
             ),
@@ -214,8 +220,7 @@ class TrainingPipeline:
         async with self._commands:
             await self._command("resume", command)
             self._paused = False
-        if self._training is not None:
-            await self._training.signal(DistributedTraining.poke)
+        await _poke(self._training, DistributedTraining.poke)
         return self.progress()
 
     @workflow.update
@@ -271,7 +276,7 @@ class TrainingPipeline:
             ),
             **ROWS,
         )
-        await self._promoting.signal(ModelPromotion.poke)
+        await _poke(self._promoting, ModelPromotion.poke)
         return state
 
     async def _opened(self) -> RunPlan:
@@ -297,6 +302,13 @@ async def _started(plan: RunPlan, start: Callable[[], Awaitable[_Handle]]) -> _H
                 ) from err
         await asyncio.sleep(pause)
         pause = min(2 * pause, 15.0)
+
+
+async def _poke(child: workflow.ChildWorkflowHandle[Any, Any] | None, signal: Callable[[Any], None]) -> None:
+    """Tell *child* to look at the rows. It may have ended meanwhile, and a lost poke costs it a minute at most."""
+    if child is not None:
+        with contextlib.suppress(FailureError):
+            await child.signal(signal)
 
 
 def _child(step: StepKind) -> str:

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         Vote,
         VoteDecision,
     )
+    from perdure.workflows.failures import stop_if_cancelled
     from perdure.workflows.policies import ROWS
 
 
@@ -62,6 +63,7 @@ class ModelPromotion:
             state = await workflow.execute_activity_method(
                 PromotionActivities.approval, PromotionRef(promotion=plan.promotion, patience=self._request.patience), **ROWS
             )
+            stop_if_cancelled()
             if state.rejections:
                 return False, f"rejected by {', '.join(state.rejected_by)}"
             if state.approvals >= plan.required:

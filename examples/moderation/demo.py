@@ -29,6 +29,7 @@ MESSAGES = [
     {"text": "URGENT! You have won a 1 week FREE membership in our £100,000 prize draw! Text WIN to 81010 now. T&Cs apply"},
 ]
 POLL = 0.3  # seconds
+LIMIT = 900.0  # seconds for the whole run, on a very slow machine
 
 
 def say(text: str = "") -> None:
@@ -80,7 +81,8 @@ class Story:
             self.redone = max(0, round - committed)
         elif "training worker" in self.back_after and "Temporal worker" not in self.killed_at and round > 300:
             service = next(service for service in stack.status(self.home) if service.name == "worker")
-            self._kill("Temporal worker", service.pid or 0, round)
+            if service.pid is not None:
+                self._kill("Temporal worker", service.pid, round)
 
     def _notice(self, round: int) -> None:
         """Tell which killed part is back: its work goes on past the round of the kill."""
@@ -90,8 +92,10 @@ class Story:
                 say(f"       {name}: progress again {self.back_after[name]:.1f} s after the kill, at round {min(round, ROUNDS)}")
 
     def _kill(self, name: str, pid: int, round: int) -> None:
-        with suppress(ProcessLookupError):
+        try:
             os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # just restarted: the next look names another
         self.killed_at[name] = (time.monotonic(), round)
         say(f"       kill -9 {pid}: the {name}, at round {round}")
 
@@ -113,13 +117,15 @@ async def _start(settings: Settings) -> str:
 
 
 def _follow(story: Story, database: Database, workflow_id: str) -> RunDetail:
-    while True:
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
         with suppress(PerdureError):  # not yet opened, or Postgres restarts: look again
             detail = show_run(database, workflow_id)
             story.look(detail)
             if not detail.run.state.is_live:
                 return detail
         time.sleep(POLL)
+    raise SystemExit(f"{workflow_id} did not end within {LIMIT:.0f} s; `perdure show {workflow_id}` says where it stands")
 
 
 def _predict() -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from perdure.errors import PerdureError, Transient
@@ -16,6 +16,7 @@ from perdure.messages.pipeline import RunState
 from perdure.ports import Compute, PendingMetrics, PendingRelease, PendingRun, PendingVersion, Projections, Runs, Steps
 
 log = logging.getLogger("perdure.reconciler")
+_Pending = TypeVar("_Pending")
 
 
 class Registry(Protocol):
@@ -115,19 +116,38 @@ class Reconciler:
 
     def _project(self, registry: Registry) -> int:
         """Runs first: metrics, versions and releases hang on them."""
+        rows = self._rows
+
+        def run(pending: PendingRun) -> None:
+            rows.pushed("run", pending.id, pending.digest, registry.push_run(pending))
+
+        def metrics(pending: PendingMetrics) -> None:
+            registry.push_metrics(pending)
+            rows.pushed("metric", pending.step_run, pending.digest)
+
+        def version(pending: PendingVersion) -> None:
+            rows.pushed("model_version", pending.version.id, pending.digest, registry.push_version(pending))
+
+        def release(pending: PendingRelease) -> None:
+            registry.push_release(pending)
+            rows.pushed("release", pending.release.id, pending.digest)
+
+        return (
+            self._each(rows.runs(), run)
+            + self._each(rows.metrics(), metrics)
+            + self._each(rows.versions(), version)
+            + self._each(rows.releases(), release)
+        )
+
+    def _each(self, pending: list[_Pending], push: Callable[[_Pending], None]) -> int:
+        """Push one after the other. What cannot be pushed is reported and tried again, and holds up no other."""
         done = 0
-        for run in self._rows.runs():
-            self._rows.pushed("run", run.id, run.digest, registry.push_run(run))
-            done += 1
-        for metrics in self._rows.metrics():
-            registry.push_metrics(metrics)
-            self._rows.pushed("metric", metrics.step_run, metrics.digest)
-            done += 1
-        for version in self._rows.versions():
-            self._rows.pushed("model_version", version.version.id, version.digest, registry.push_version(version))
-            done += 1
-        for release in self._rows.releases():
-            registry.push_release(release)
-            self._rows.pushed("release", release.release.id, release.digest)
-            done += 1
+        for one in pending:
+            try:
+                push(one)
+                done += 1
+            except Transient:
+                raise
+            except Exception:
+                log.exception("cannot be projected", extra={"object": type(one).__name__})
         return done

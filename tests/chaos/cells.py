@@ -95,7 +95,13 @@ class World:
             asyncio.run(approve(self.settings, watcher.workflow_id))
         progress = round(watcher.until(lambda look: _further(before, look), LIMIT).at - killed, 2)
         redone, problem = _redone(before, watcher.until(_settled, LIMIT)) if step == "train" else (0, "")
-        return Kill(part, step, progress, redone, problem if pids else f"found no process of {part}")
+        if before.step != step:
+            problem = f"came too late: {before.step or 'nothing'} ran"
+        elif not pids:
+            problem = f"found no process of {part}"
+        elif step == "train" and part in parts.UNFELT and watcher.look().latest.epoch != before.latest.epoch:
+            problem = "training was restarted, though nothing that it needs died"
+        return Kill(part, step, progress, redone, problem)
 
     def _moment(self, watcher: Watcher, step: str, random_: random.Random) -> Look:
         """A random moment inside *step*."""

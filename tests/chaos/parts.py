@@ -20,6 +20,8 @@ SERVICES = {
     "mlflow": "mlflow",
     "ray-head": "ray",
 }
+UNFELT = ("temporal-worker", "temporal-server", "postgres", "mlflow")
+"""Parts whose death training does not notice."""
 PARTS = ("temporal-worker", "ray-worker", "ray-driver", "ray-head", "temporal-server", "postgres", "s3", "mlflow", "all")
 VOID = {("ray-worker", step): "only training runs on Ray" for step in STEPS if step != "train"} | {
     ("ray-driver", step): "only training runs on Ray" for step in STEPS if step != "train"

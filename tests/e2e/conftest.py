@@ -21,4 +21,7 @@ def world(new_home: Callable[[], Path]) -> Iterator[World]:
     local.up(home, tied=True)
     yield World(home)
     local.down(home)
-    os.environ["PERDURE_HOME"] = before or ""
+    if before is None:
+        del os.environ["PERDURE_HOME"]
+    else:
+        os.environ["PERDURE_HOME"] = before

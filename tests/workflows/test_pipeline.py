@@ -52,6 +52,7 @@ class World:
         self.paused = False
         self.training = asyncio.Event()
         self.training.set()
+        self.outruns_cancel = False
         self.required = 0
         self.passed = True
         self.deadline = timedelta(days=7)
@@ -387,6 +388,21 @@ async def test_cancel_by_temporal_ends_as_cancelled(client: Client) -> None:
             await handle.result()
     assert isinstance(failed.value.cause, CancelledError)
     assert [close.state for close in world.closed] == [RunState.CANCELLED]
+
+
+async def test_a_cancel_that_a_step_outruns_still_ends_the_run(client: Client) -> None:
+    world = World()
+    world.training.clear()
+    world.outruns_cancel = True
+    async with working(client, world):
+        handle = await start(client)
+        await until(handle, "train")
+        await handle.execute_update("cancel", {"actor": "ann"})
+        await asyncio.sleep(0.2)
+        world.training.set()  # the training ends well in spite of the cancellation
+        result = await handle.result()
+    assert result["state"] == "cancelled"
+    assert not result["released"]
 
 
 async def test_people_decide_and_a_stranger_does_not(client: Client) -> None:

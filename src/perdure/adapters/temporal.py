@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -52,9 +53,11 @@ class TemporalExecutions:
         try:
             found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=timedelta(seconds=ANSWER / 2))
         except RPCError as err:
-            if err.status is RPCStatusCode.NOT_FOUND:
-                return "gone"
-            raise
+            if err.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            # An unknown namespace answers alike, and must not end every run: this raises then.
+            await self._client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=self._client.namespace))
+            return "gone"
         status = found.status or WorkflowExecutionStatus.RUNNING
         if status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
             return None

@@ -1,6 +1,7 @@
 """Distributed training: one job, watched; its result is a model version."""
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from perdure.messages.common import ArtifactRef, StepRequest
@@ -13,6 +14,8 @@ class TrainRequest(StepRequest):
 
     dataset: DatasetRef
     model: str
+    pause_limit: timedelta = timedelta(days=30)
+    paused_since: datetime | None = None  # carried through continue-as-new
 
 
 @dataclass(frozen=True, kw_only=True)
