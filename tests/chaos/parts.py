@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -48,9 +49,11 @@ def kill(home: Path, part: str, training: Callable[[], list[int]]) -> list[int]:
 
 
 def revive(home: Path) -> None:
-    """Start what no supervisor restarts any more."""
-    if not stack.running(Home(home)):
-        stack.up(home, echo=lambda _: None)
+    """Start again what was killed as a whole: no supervisor is left that would."""
+    deadline = time.monotonic() + 30
+    while stack.running(Home(home)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the kernel takes a moment to end what was killed
+    stack.up(home, echo=lambda _: None)
 
 
 def _everything(home: Path) -> list[int]:
