@@ -47,6 +47,8 @@ class Story:
     killed_at: dict[str, tuple[float, int]] = field(default_factory=dict)
     back_after: dict[str, float] = field(default_factory=dict)
     redone: int = 0
+    victim: int = 0  # pid of the killed training worker, until the group goes on without it
+    last_round: int = 0  # the last round that the killed group reported
 
     def once(self, key: str, text: str) -> None:
         """Say *text* the first time that *key* comes up."""
@@ -74,11 +76,16 @@ class Story:
         if round >= 100:
             figures = _figures(detail.get("metrics") or {})
             self.once(f"round:{round // 100}", f"train: round {round} of {ROUNDS}, last checkpoint {committed}, {figures}")
-        self._notice(round)
+        if self.victim and self.victim in (detail.get("workers") or []):
+            self.last_round = max(self.last_round, round)  # what it reported before it died comes in a little late
+        elif self.victim and phase == "training":
+            self.redone, self.victim = max(0, self.last_round - committed), 0
+        if not self.victim:
+            self._notice(round)
         workers = detail.get("workers") or []
         if "training worker" not in self.killed_at and committed >= 40 and workers:
-            self._kill("training worker", int(workers[-1]), round)
-            self.redone = max(0, round - committed)
+            self.victim, self.last_round = int(workers[-1]), round
+            self._kill("training worker", self.victim, round)
         elif "training worker" in self.back_after and "Temporal worker" not in self.killed_at and round > 300:
             service = next(service for service in stack.status(self.home) if service.name == "worker")
             if service.pid is not None:
