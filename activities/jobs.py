@@ -100,7 +100,7 @@ class _Watch:
             return self._end(current, latest)
         if current is None or current.state != "open":  # never started, paused, or the step was reopened after an error
             self.files.reopen(self.name)
-            current = self._submit((current.number if current else 0) + 1)
+            current = self._submit(current)
         while True:
             stop_if_asked()
             state = self.compute.state(current.job_id)
@@ -189,12 +189,12 @@ class _Watch:
                 remedy="look for os._exit, a native crash or too little memory in your code; `perdure logs RUN` shows its output",
             )
         activity.logger.warning("job died: submitting it again", extra={"job": current.job_id, "exit_code": state.exit_code})
-        return self._submit(current.number + 1)
+        return self._submit(current)
 
-    def _submit(self, number: int) -> SubmissionRow:
-        if number > 1:  # the old one must be seen gone: two jobs of one step would wait for each other's resources
-            self.compute.stop(_job_id(self.job, number - 1))
-        row = self.steps.next_submission(self.job.step_run, self.job.name, number)
+    def _submit(self, previous: SubmissionRow | None) -> SubmissionRow:
+        if previous is not None:  # the old one must be seen gone: two jobs of one step would wait for each other's resources
+            self.compute.stop(previous.job_id)
+        row = self.steps.next_submission(self.job.step_run, self.job.name, previous.number + 1 if previous else 1)
         self._start(row)
         return row
 
@@ -223,10 +223,6 @@ class _Watch:
             self.steps.report(self.job.step_run, self.job.detail, waiting_for=err.part)
         except Transient:
             activity.logger.debug("Postgres is away too")
-
-
-def _job_id(job: Watched, number: int) -> str:
-    return f"perdure-{job.step_run}-{job.name}-{number}"
 
 
 def _unpublished(logs: str) -> PerdureError | None:

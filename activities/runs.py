@@ -7,6 +7,7 @@ from dataclasses import asdict
 from temporalio import activity
 
 from perdure.errors import InvalidInput
+from perdure.messages.common import Json
 from perdure.messages.pipeline import CloseRun, OpenRun, RunCommand, RunPlan
 from perdure.ports import PipelineVersion, Runs
 from perdure.spec import Pipeline, load, with_params
@@ -73,7 +74,7 @@ class RunActivities:
         self._runs.close(request.run_id, request.state, request.error)
 
 
-def _plain(value: dict) -> dict:  # type: ignore[type-arg]
+def _plain(value: Json) -> Json:
     return {
         key: (str(item) if item is not None and not isinstance(item, (bool, int, float, str, dict, list)) else item)
         for key, item in value.items()

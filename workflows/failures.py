@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError
 
 from perdure.errors import Permanent, bounded, from_dict, root
 from perdure.messages.common import Json
@@ -35,6 +35,3 @@ def stop_if_cancelled() -> None:
     """
     if workflow.cancellation_reason() is not None:
         raise asyncio.CancelledError("cancelled")
-
-
-__all__ = ["describe", "is_cancelled_exception", "readable", "stop_if_cancelled"]
