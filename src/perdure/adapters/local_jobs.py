@@ -68,7 +68,7 @@ class LocalJobs:
         self._environment = {**kept, **job_environment(settings), "PERDURE_HOME": str(self._scratch / str(os.getpid()))}
         self._jobs: dict[str, _Job] = {}
         self._queue: deque[_Job] = deque()
-        self._idle: list[JobProcess | None] = []  # what waiting runners hold
+        self._idle: list[JobProcess | None] = [None] * settings.worker.processes  # what runners without a job hold
         self._changed = threading.Condition()
         self._submitted = 0
         self._closed = False
@@ -148,6 +148,7 @@ class LocalJobs:
                 process.discard()
                 process = None
                 if job is None:
+                    self._free(None)
                     continue
             if process is None:
                 try:
@@ -155,35 +156,40 @@ class LocalJobs:
                 except OSError as err:
                     self._refuse(job, err)
                     continue
-            if job is not None and not self._run(job, process):
+            if job is None:
+                self._free(process)
+            elif not self._run(job, process):
                 process = None
         if process is not None:
             process.discard()
 
     def _next(self, process: JobProcess | None) -> _Job | None:
-        """The next job for a runner that holds *process*. A job goes to a process that knows its code, if one waits for work.
+        """The next job for a runner that holds *process*, which is taken out of the idle ones. A job goes to the process that fits it best.
 
         None: close; or nothing to do for a long time; or, where there is no process yet, somebody else got the job that woke this
         runner, and a process should be made ready for the next one.
         """
         with self._changed:
             submitted = self._submitted
+            waiting = True
+            while waiting and not self._closed:
+                for job in self._queue:
+                    code = job.submission.code
+                    if _distance(process, code) == min(_distance(each, code) for each in self._idle):
+                        self._queue.remove(job)
+                        self._idle.remove(process)
+                        self._changed.notify_all()
+                        return job
+                if process is None and submitted != self._submitted:
+                    break
+                waiting = self._changed.wait(IDLE_SECONDS if process else None)
+            self._idle.remove(process)
+            return None
+
+    def _free(self, process: JobProcess | None) -> None:
+        """A runner that holds *process* has no job."""
+        with self._changed:
             self._idle.append(process)
-            try:
-                while not self._closed:
-                    for job in self._queue:
-                        code = job.submission.code
-                        if (process and process.code == code) or not any(p and p.code == code for p in self._idle):
-                            self._queue.remove(job)
-                            self._changed.notify_all()
-                            return job
-                    if process is None and submitted != self._submitted:
-                        return None
-                    if not self._changed.wait(IDLE_SECONDS if process else None):
-                        return None
-                return None
-            finally:
-                self._idle.remove(process)
 
     def _run(self, job: _Job, process: JobProcess) -> bool:
         """Run *job* to its end; whether the process can be used again."""
@@ -199,7 +205,8 @@ class LocalJobs:
             usable = answer is not None and job.status is not JobStatus.STOPPED and process.fits(job.submission.code)
         if not usable:
             process.discard()
-        with self._changed:
+        with self._changed:  # at once: whoever sees the end and submits the next job finds this process idle
+            self._idle.append(process if usable else None)
             self._end(job, process.exit_code if answer is None else answer)
         return usable
 
@@ -207,8 +214,10 @@ class LocalJobs:
         """No process can be started: disk full, too many processes. The job may be tried again."""
         if job is None:
             time.sleep(1)
+            self._free(None)
             return
         with self._changed:
+            self._idle.append(None)
             job.message = f"no process could be started: {err}"
             job.end(JobStatus.FAILED)
 
@@ -220,6 +229,13 @@ class LocalJobs:
             job.end(JobStatus.STOPPED)
         else:
             job.end(JobStatus.SUCCEEDED if code == 0 else JobStatus.FAILED)
+
+
+def _distance(process: JobProcess | None, code: str | None) -> int:
+    """How badly *process* fits a job with *code*: it knows the code; is ready and knows none; does not exist; would have to end first."""
+    if process is None:
+        return 2
+    return 0 if process.code == code else 1 if process.code is None else 3
 
 
 def _remove_stale(scratch: Path) -> None:
