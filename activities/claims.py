@@ -44,7 +44,7 @@ class Claims:
         code = run.pipeline.code.sha256 if run.pipeline.code else None
         components = {"code": code, "params": digest(params), "inputs": inputs, "environment": dict(self._environment.versions)}
         key = step_key(step.step, code, params, inputs, self._environment.sha256)
-        use_cache = run.cache and (run.recompute_from is None or ORDER.index(step.step) < ORDER.index(run.recompute_from))
+        use_cache = _may_reuse(run, step.step)
         while True:
             claim = self._steps.claim(step.id, key, use_cache=use_cache, components=components)
             if claim.hit is not None and not self._intact(claim.hit, artifacts):
@@ -56,17 +56,34 @@ class Claims:
             pulse().ok(waiting_for=f"step run {claim.busy}, which computes the same")
             time.sleep(BUSY_POLL)
 
+    def part_key(self, run: Run, step: StepKind, *, params: Any, inputs: list[str]) -> tuple[str, bool]:
+        """The key of a part of *step*, under which any run finds it; and whether this run may reuse what it finds."""
+        code = run.pipeline.code.sha256 if run.pipeline.code else None
+        return step_key(step, code, params, inputs, self._environment.sha256), _may_reuse(run, step)
+
+    def intact(self, artifact: Json) -> bool:
+        """Whether the object is still there and agrees."""
+        try:
+            return self._files.exists(ArtifactRef.from_json(artifact))
+        except CorruptArtifact:
+            return False
+
     def _intact(self, step: StepRun, artifacts: str) -> bool:
         if not artifacts:
             return True
         try:
-            return self._files.exists(_artifact(step.result or {}, artifacts))
-        except (CorruptArtifact, KeyError):
+            artifact = _field(step.result or {}, artifacts)
+        except KeyError:
             return False
+        return self.intact(artifact)
 
 
-def _artifact(result: Json, path: str) -> ArtifactRef:
+def _may_reuse(run: Run, step: StepKind) -> bool:
+    return run.cache and (run.recompute_from is None or ORDER.index(step) < ORDER.index(run.recompute_from))
+
+
+def _field(result: Json, path: str) -> Json:
     value: Any = result
     for part in path.split("."):
         value = value[part]
-    return ArtifactRef.from_json(value)
+    return dict(value)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from temporalio import activity
 
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
-from perdure.keys import step_params
+from perdure.keys import digest, step_params
 from perdure.messages.common import ArtifactRef, Json, StepRunRef
 from perdure.messages.jobs import Engine, JobKind, JobRequest
 from perdure.messages.pipeline import StepKind
@@ -45,7 +45,13 @@ class PreparationActivities:
     @activity.defn(name="preparation.partition", no_thread_cancel_exception=True)
     def partition(self, request: StepRunRef) -> PartitionDone:
         """Read, check and split one partition, once."""
-        done = self._phase(request, "partition", JobKind.PARTITION, lambda: {"plan": self._plan(request.step_run)})
+        done = self._phase(
+            request,
+            "partition",
+            JobKind.PARTITION,
+            lambda: {"plan": self._plan(request.step_run)},
+            lambda inputs: _read_by_partition(inputs["plan"], request.index),
+        )
         return PartitionDone(index=request.index, rows=done["rows"], quarantined=done["quarantined"])
 
     @activity.defn(name="preparation.fit", no_thread_cancel_exception=True)
@@ -61,7 +67,7 @@ class PreparationActivities:
     @activity.defn(name="preparation.features", no_thread_cancel_exception=True)
     def features(self, request: StepRunRef) -> PartitionDone:
         """Transform one partition's training rows, once."""
-        done = self._phase(request, "features", JobKind.FEATURES, lambda: self._feature_inputs(request))
+        done = self._phase(request, "features", JobKind.FEATURES, lambda: self._feature_inputs(request), _read_by_features)
         return PartitionDone(index=request.index, rows=done["rows"], quarantined=0)
 
     @activity.defn(name="preparation.commit", no_thread_cancel_exception=True)
@@ -100,13 +106,29 @@ class PreparationActivities:
     def _done(self, step_run: UUID, phase: str, index: int = 0) -> Json | None:
         return next((done for done in self._datasets.partitions(step_run, phase) if done.get("index", 0) == index), None)
 
-    def _phase(self, request: StepRunRef, phase: str, kind: JobKind, inputs: Any) -> Json:
+    def _phase(
+        self,
+        request: StepRunRef,
+        phase: str,
+        kind: JobKind,
+        inputs: Callable[[], Json],
+        read: Callable[[Json], Json] | None = None,
+    ) -> Json:
+        """What one job of *phase* made: now, or before; where *read* names what of its inputs counts, by any run that read the same."""
         if (done := self._done(request.step_run, phase, request.index)) is not None:
             return done
         step = self._steps.step(request.step_run)
-        return self._run(self._runs.run(step.run_id), step, phase, kind, inputs(), request.index)
+        run, given = self._runs.run(step.run_id), inputs()
+        if read is None:
+            return self._run(run, step, phase, kind, given, request.index)
+        params = {name: value for name, value in step_params(StepKind.PREPARE, run.spec, run.pipeline.name).items() if name != "partitions"}
+        key, use_cache = self._claims.part_key(run, StepKind.PREPARE, params={"phase": phase, **params}, inputs=[digest(read(given))])
+        known = self._datasets.known_partition(key) if use_cache else None
+        if known is not None and all(self._claims.intact(file) for file in _made(known)):
+            return self._datasets.record_partition(step.id, phase, request.index, {**known, "index": request.index}, key)
+        return self._run(run, step, phase, kind, given, request.index, key)
 
-    def _run(self, run: Run, step: StepRun, phase: str, kind: JobKind, inputs: Json, index: int = 0) -> Json:
+    def _run(self, run: Run, step: StepRun, phase: str, kind: JobKind, inputs: Json, index: int = 0, key: str | None = None) -> Json:
         name = f"{phase}-{index}"
         request = JobRequest(
             job=f"{step.id}-{name}", kind=kind, storage=self._storage, spec=run.spec, inputs=inputs, code=run.pipeline.code, index=index
@@ -115,7 +137,23 @@ class PreparationActivities:
             Watched(step_run=step.id, name=name, request=request, engine=Engine.LOCAL, stall=STALL, detail={"phase": phase})
         )
         assert end.result is not None, "only training pauses"
-        return self._datasets.record_partition(step.id, phase, index, end.result)
+        return self._datasets.record_partition(step.id, phase, index, end.result, key)
+
+
+def _read_by_partition(plan: Json, index: int) -> Json:
+    """What of the plan decides what becomes of a partition's rows: their bytes, wherever they lie."""
+    ranges = [{name: value for name, value in each.items() if name != "uri"} for each in plan["partitions"][index]["ranges"]]
+    repeated = plan["duplicates"] and [plan["duplicates"]["sha256"], index]
+    return {"ranges": ranges, "repeated": repeated, **{name: plan[name] for name in ("fields", "columns", "cut")}}
+
+
+def _read_by_features(inputs: Json) -> Json:
+    return {"rows": inputs["partition"]["files"]["train"], "state": inputs["state"], "classes": inputs["classes"]}
+
+
+def _made(result: Json) -> list[Json]:
+    """The objects that a partition's result names."""
+    return [file for file in (*result["files"].values(), result.get("profile")) if file]
 
 
 def classes(partitions: list[Json], target: Json) -> list[str]:

@@ -231,11 +231,13 @@ def upgrade() -> None:
         sa.Column("step_run_id", sa.Uuid(), nullable=False),
         sa.Column("phase", sa.Text(), nullable=False),
         sa.Column("index", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.Text(), nullable=True),
         sa.Column("result", Json, nullable=False),
         sa.Column("committed_at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["step_run_id"], ["step_run.id"], name=op.f("fk_partition_step_run_id")),
         sa.PrimaryKeyConstraint("step_run_id", "phase", "index", name=op.f("pk_partition")),
     )
+    op.create_index("ix_partition_key", "partition", ["tenant", "key"], unique=False, postgresql_where=sa.text("key is not null"))
     op.create_table(
         "submission",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
@@ -482,6 +484,7 @@ def downgrade() -> None:
     op.drop_table("dataset_profile")
     op.drop_index("ix_submission_open", table_name="submission", postgresql_where=sa.text("state = 'open'"))
     op.drop_table("submission")
+    op.drop_index("ix_partition_key", table_name="partition", postgresql_where=sa.text("key is not null"))
     op.drop_table("partition")
     op.drop_table("metric")
     op.drop_index(op.f("ix_dataset_version_step_run_id"), table_name="dataset_version")

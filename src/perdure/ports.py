@@ -295,12 +295,21 @@ class Steps(Protocol):
     def orphans(self, limit: int = 100) -> list[SubmissionRow]:
         """Open submissions of steps that have ended (a terminated run): their jobs are to be stopped."""
 
+    def unwanted(self, job_ids: list[str]) -> list[SubmissionRow]:
+        """Those of these submissions that have ended, or whose step has: whoever still runs their jobs is to stop them."""
+
 
 class Datasets(Protocol):
     """Partitions and dataset versions."""
 
-    def record_partition(self, step_run: UUID, phase: str, index: int, result: Json) -> Json:
-        """Commit one partition of one phase; returns what was committed first. Raises Conflict where the step has ended without it."""
+    def record_partition(self, step_run: UUID, phase: str, index: int, result: Json, key: str | None = None) -> Json:
+        """Commit one partition of one phase; returns what was committed first. Raises Conflict where the step has ended without it.
+
+        Under *key* other runs find it.
+        """
+
+    def known_partition(self, key: str) -> Json | None:
+        """What was committed last under *key*, by whichever run."""
 
     def partitions(self, step_run: UUID, phase: str) -> list[Json]:
         """What was committed for *phase*, by index."""

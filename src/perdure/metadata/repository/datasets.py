@@ -21,14 +21,14 @@ from perdure.ports import DatasetVersion
 class DatasetRows(Rows):
     """`perdure.ports.Datasets` on Postgres."""
 
-    def record_partition(self, step_run: UUID, phase: str, index: int, result: Json) -> Json:
+    def record_partition(self, step_run: UUID, phase: str, index: int, result: Json, key: str | None = None) -> Json:
         """Commit one partition of one phase; returns what was committed first. Raises Conflict where the step has ended without it."""
         with self._database.transaction() as session:
             step = lock_step(session, self._tenant, step_run)
             first = session.get(t.Partition, (step_run, phase, index))
             if first is None:
                 running(step)
-                self._add(session, t.Partition, step_run_id=step_run, phase=phase, index=index, result=result)
+                self._add(session, t.Partition, step_run_id=step_run, phase=phase, index=index, key=key, result=result)
                 first = session.get_one(t.Partition, (step_run, phase, index))
             return first.result
 
@@ -37,6 +37,12 @@ class DatasetRows(Rows):
         query = select(t.Partition.result).where(t.Partition.step_run_id == step_run, t.Partition.phase == phase)
         with self._database.transaction() as session:
             return list(session.scalars(query.where(t.Partition.tenant == self._tenant).order_by(t.Partition.index)))
+
+    def known_partition(self, key: str) -> Json | None:
+        """What was committed last under *key*, by whichever run."""
+        query = select(t.Partition.result).where(t.Partition.tenant == self._tenant, t.Partition.key == key)
+        with self._database.transaction() as session:
+            return session.scalar(query.order_by(t.Partition.committed_at.desc()).limit(1))
 
     def commit(self, step_run: UUID, dataset: str, result: Json, reason: str) -> DatasetVersion:
         """Dataset version, profile, validation results, artifacts, lineage and the step's end, in one transaction."""

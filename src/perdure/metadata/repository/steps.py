@@ -147,5 +147,12 @@ class StepRows(Cache):
         with self._database.transaction() as session:
             return [records.submission(row) for row in session.scalars(query.order_by(t.Submission.started_at).limit(limit))]
 
+    def unwanted(self, job_ids: list[str]) -> list[SubmissionRow]:
+        """Those of these submissions that have ended, or whose step has: whoever still runs their jobs is to stop them."""
+        query = self._submissions().join(t.StepRun, t.StepRun.id == t.Submission.step_run_id).where(t.Submission.job_id.in_(job_ids))
+        query = query.where((t.Submission.state != t.SubmissionState.OPEN) | (t.StepRun.state != t.StepState.RUNNING))
+        with self._database.transaction() as session:
+            return [records.submission(row) for row in session.scalars(query)]
+
     def _submissions(self) -> Select[t.Submission]:
         return select(t.Submission).where(t.Submission.tenant == self._tenant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, UniqueConstraint
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from perdure.metadata.tables.base import Base, Big, Created, Key, owned_by
@@ -15,10 +15,12 @@ class Partition(Base):
     """What one job of a preparation committed, by phase and index."""
 
     __tablename__ = "partition"
+    __table_args__ = (Index("ix_partition_key", "tenant", "key", postgresql_where=text("key is not null")),)
 
     step_run_id: Mapped[UUID] = mapped_column(owned_by("step_run"), primary_key=True)
     phase: Mapped[str] = mapped_column(primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    key: Mapped[str | None]
     result: Mapped[dict[str, Any]]
     committed_at: Mapped[Created]
 
