@@ -29,6 +29,7 @@ from perdure.messages.jobs import Engine
 from perdure.metadata.database import Database
 from perdure.metadata.repository import DatasetRows, ModelRows, PromotionRows, RunRows, StepRows
 from perdure.ports import Compute
+from perdure.workers.orphans import stopping_orphans
 from perdure.workers.registry import Activities, WorkerSpec
 
 COMPUTING = ("perdure", "numpy", "polars", "pyarrow", "pandera", "xgboost", "xgboost-cpu", "ray")
@@ -54,6 +55,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
         local = stack.enter_context(contextlib.closing(LocalJobs(settings)))
         ray: Compute = stack.enter_context(contextlib.closing(RayJobs(settings.ray))) if settings.ray.url else NoRay()
         runs, steps, datasets, models = RunRows(database), StepRows(database), DatasetRows(database), ModelRows(database)
+        stack.enter_context(stopping_orphans(steps, local))
         claims = Claims(steps, files, environment())
         jobs = JobRunner(steps, files, {Engine.LOCAL: local, Engine.RAY: ray})
         storage = settings.storage

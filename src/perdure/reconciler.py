@@ -6,14 +6,18 @@ Rows decide; MLflow has neither compare-and-set nor fences, so it is a projectio
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from uuid import UUID
 
 from perdure.errors import PerdureError, Transient
+from perdure.messages.jobs import JobStatus
 from perdure.messages.pipeline import RunState
 from perdure.ports import Compute, PendingMetrics, PendingRelease, PendingRun, PendingVersion, Projections, Runs, Steps
+
+GONE = 60.0  # seconds after which a job that no engine knows has lost its worker: a live one stops it within seconds
 
 log = logging.getLogger("perdure.reconciler")
 _Pending = TypeVar("_Pending")
@@ -65,6 +69,7 @@ class Reconciler:
         self._runs, self._steps, self._rows = runs, steps, projections
         self._executions, self._registry, self._engines = executions, registry, engines
         self._suspects: set[UUID] = set()
+        self._unknown: dict[str, float] = {}  # jobs that no engine here knows, and since when
 
     def run_once(self) -> Pass:
         """One pass. An unreachable part ends its own share of the pass only."""
@@ -105,14 +110,28 @@ class Reconciler:
         return len(certain)
 
     def _stop_orphans(self) -> int:
-        """Stop the jobs of steps that have ended without them: a terminated run runs no clean-up of its own."""
+        """Stop the jobs of steps that have ended without them: a terminated run runs no clean-up of its own.
+
+        A job that no engine here knows is a local one: the worker that holds it stops it and closes its row (`perdure.workers.orphans`).
+        """
         orphans = self._steps.orphans()
+        now = time.monotonic()
+        self._unknown = {orphan.job_id: self._unknown.get(orphan.job_id, now) for orphan in orphans}
+        done = 0
         for orphan in orphans:
-            for engine in self._engines:
+            knowing = [engine for engine in self._engines if engine.state(orphan.job_id).status is not JobStatus.UNKNOWN]
+            for engine in knowing:
                 engine.stop(orphan.job_id)
-            self._steps.end_submission(orphan.step_run, orphan.name, orphan.number, "stopped", None, "its step has ended", orphan.round)
-            log.info("stopped an orphaned job", extra={"job": orphan.job_id})
-        return len(orphans)
+            if knowing:
+                reason = "its step has ended"
+            elif now - self._unknown[orphan.job_id] >= GONE:
+                reason = "its step has ended, and its worker or engine is gone"
+            else:
+                continue
+            self._steps.end_submission(orphan.step_run, orphan.name, orphan.number, "stopped", None, reason, orphan.round)
+            log.info("closed an orphaned job", extra={"job": orphan.job_id, "reason": reason})
+            done += 1
+        return done
 
     def _project(self, registry: Registry) -> int:
         """Runs first: metrics, versions and releases hang on them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from perdure.adapters.job_process import JobProcess, describe_exit, kill_below
 from perdure.config import Settings, resolve_secret
-from perdure.messages.jobs import EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobState, JobStatus, Submission
+from perdure.jobs.usercode import disk_full, no_room
+from perdure.messages.jobs import ERROR_MARK, EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobState, JobStatus, Submission
 
 IDLE_SECONDS = 300.0
 _REMEMBERED = 1_000  # ended submissions
@@ -121,6 +123,11 @@ class LocalJobs:
             job = self._jobs.get(submission_id)
             return bytes(job.log).decode(errors="replace") if job else ""
 
+    def active(self) -> list[str]:
+        """Ids of the submissions that have not ended."""
+        with self._changed:
+            return [id for id, job in self._jobs.items() if not job.ended.is_set()]
+
     def close(self) -> None:
         """Kill all jobs and processes. They count as unknown afterwards: whoever looks next submits again."""
         with self._changed:
@@ -211,7 +218,7 @@ class LocalJobs:
         return usable
 
     def _refuse(self, job: _Job | None, err: OSError) -> None:
-        """No process can be started: disk full, too many processes. The job may be tried again."""
+        """No process can be started: a full disk is the job's error, anything else (too many processes) may pass."""
         if job is None:
             time.sleep(1)
             self._free(None)
@@ -219,6 +226,9 @@ class LocalJobs:
         with self._changed:
             self._idle.append(None)
             job.message = f"no process could be started: {err}"
+            if disk_full(err):
+                job.exit_code = EXIT_ERROR
+                job.print(f"{ERROR_MARK}{json.dumps(no_room('a process was started').as_dict())}\n".encode())
             job.end(JobStatus.FAILED)
 
     def _end(self, job: _Job, code: int) -> None:
