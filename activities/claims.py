@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from perdure.activities.guard import pulse, stop_if_asked
 from perdure.errors import CorruptArtifact
@@ -16,6 +19,8 @@ from perdure.ports import Claim, JobFiles, Run, StepRun, Steps
 
 ORDER = list(StepKind)
 BUSY_POLL = 1.0  # seconds
+BUSY_LIMIT = 10.0  # seconds that an attempt waits for another run's computation; then it gives its place to activities that can go on
+BUSY_AGAIN = timedelta(seconds=20)  # until the next attempt; no retry policy limits how often
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,7 @@ class Claims:
         self._steps, self._files, self._environment = steps, files, environment
 
     def claim(self, run: Run, step: StepRun, *, params: Any, inputs: list[str], artifacts: str) -> Claim:
-        """The claim on *step*; waits while another run computes the same key.
+        """The claim on *step*; waits while another run computes the same key: here for a moment, then by a retry that holds no place.
 
         ``artifacts`` names the field of a cached result that must still be there and agree (an `ArtifactRef`); otherwise it is recomputed.
         """
@@ -45,6 +50,7 @@ class Claims:
         components = {"code": code, "params": digest(params), "inputs": inputs, "environment": dict(self._environment.versions)}
         key = step_key(step.step, code, params, inputs, self._environment.sha256)
         use_cache = _may_reuse(run, step.step)
+        deadline = time.monotonic() + BUSY_LIMIT
         while True:
             claim = self._steps.claim(step.id, key, use_cache=use_cache, components=components)
             if claim.hit is not None and not self._intact(claim.hit, artifacts):
@@ -53,7 +59,10 @@ class Claims:
             if claim.busy is None:
                 return claim
             stop_if_asked()
-            pulse().ok(waiting_for=f"step run {claim.busy}, which computes the same")
+            pulse().ok(waiting_for=claim.reason)
+            if time.monotonic() > deadline:
+                benign = ApplicationErrorCategory.BENIGN
+                raise ApplicationError(claim.reason, type="Busy", next_retry_delay=BUSY_AGAIN, category=benign)
             time.sleep(BUSY_POLL)
 
     def part_key(self, run: Run, step: StepKind, *, params: Any, inputs: list[str]) -> tuple[str, bool]:

@@ -75,7 +75,14 @@ class _Guarded(ActivityInboundInterceptor):
         except PerdureError:
             raise
         except ApplicationError as err:
-            raise ApplicationError(bounded(err.message), *err.details, type=err.type, non_retryable=err.non_retryable) from err
+            raise ApplicationError(
+                bounded(err.message),
+                *err.details,
+                type=err.type,
+                non_retryable=err.non_retryable,
+                next_retry_delay=err.next_retry_delay,
+                category=err.category,
+            ) from err
         except Exception as err:  # unknown: retried by Temporal, with a text that cannot break its payload limit
             raise ApplicationError(bounded(f"{type(err).__name__}: {err}"), type=type(err).__name__) from err
         finally:

@@ -31,8 +31,8 @@ class TrainingActivities:
         step = self._steps.begin(request.run_id, request.round, StepKind.TRAIN, activity.info().scheduled_time)
         if step.state == "succeeded":
             return self._result(step, self._models.version(UUID((step.result or {})["model_version"])), cached=False)
-        if run.paused:
-            return TrainResult(step_run=step.id, paused=True)
+        if run.paused and not self._has_job(step):
+            return self._paused(step)
         claim = self._claims.claim(
             run,
             step,
@@ -76,9 +76,19 @@ class TrainingActivities:
             )
         )
         if end.result is None:
-            return TrainResult(step_run=step.id, paused=True, rounds=end.latest.paused or 0)
+            return self._paused(step, end.latest.paused or 0)
         version = self._models.commit(step.id, request.model, request.dataset.dataset_version, end.result, step.reason)
         return self._result(step, version, cached=False)
+
+    def _has_job(self, step: StepRun) -> bool:
+        """Whether an earlier attempt started a job, which must be told of the pause."""
+        submission = self._steps.submission(step.id, "train")
+        return submission is not None and submission.state == "open"
+
+    def _paused(self, step: StepRun, rounds: int = 0) -> TrainResult:
+        """No job runs, and whoever waits for the same training may have it."""
+        self._steps.release(step.id)
+        return TrainResult(step_run=step.id, paused=True, rounds=rounds)
 
     def _result(self, step: StepRun, version: ModelVersion, *, cached: bool) -> TrainResult:
         return TrainResult(

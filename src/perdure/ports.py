@@ -263,6 +263,9 @@ class Steps(Protocol):
         succeeded is its own hit. Raises Conflict for a step that ended otherwise.
         """
 
+    def release(self, step_run: UUID) -> None:
+        """Give up the claim of a step that pauses, so that others need not wait for it; `claim` asks again."""
+
     def finish(self, step_run: UUID, result: Json, reason: str = "") -> StepRun:
         """Record the result once; an empty *reason* keeps the claim's. Raises Conflict for a different second result or end."""
 

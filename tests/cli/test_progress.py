@@ -96,7 +96,7 @@ def test_waiting_and_answering_again(clock: Clock) -> None:
     tell(a_run(training()))
     assert tell(a_run(training(waiting_for="Ray", waiting_since=START))) == ["train: waiting for Ray"]
     assert tell(a_run(training(waiting_for="Ray", waiting_since=START))) == []
-    assert tell(a_run(training())) == ["train: Ray answers again"]
+    assert tell(a_run(training())) == ["train: no longer waiting for Ray"]
 
 
 def test_a_queue_is_told_only_when_it_lasts(clock: Clock) -> None:

@@ -48,6 +48,32 @@ def test_who_waits_goes_on_when_the_other_fails(world: World) -> None:
     assert claim(world, reopened.id).busy == second.id, "a step that begins again has lost its claim"
 
 
+def test_who_waits_says_for_whom_and_since_when(world: World) -> None:
+    first, second = world.step(world.run("1")), world.step(world.run("2"))
+    assert claim(world, first.id).mine
+    assert claim(world, second.id).reason == "waits: run/moderation/1 computes the same step now"
+    since = world.detail(second.id).waiting_since
+    assert since is not None
+    assert claim(world, second.id).busy == first.id
+    assert world.detail(second.id).waiting_for == "run/moderation/1, which computes the same step"
+    assert world.detail(second.id).waiting_since == since
+    world.steps.finish(first.id, {"model_version": "m"})
+    assert claim(world, second.id).hit is not None
+    assert (world.detail(second.id).waiting_for, world.detail(second.id).waiting_since) == (None, None)
+
+
+def test_a_step_that_pauses_gives_its_key_to_who_waits(world: World) -> None:
+    first, second = world.step(world.run("1")), world.step(world.run("2"))
+    assert claim(world, first.id).mine
+    assert claim(world, second.id).busy == first.id
+    world.steps.release(first.id)
+    assert claim(world, second.id).mine
+    assert claim(world, first.id).busy == second.id, "it goes on while the other computes"
+    world.steps.finish(second.id, {"model_version": "m"})
+    world.steps.release(second.id)
+    assert claim(world, first.id).hit is not None, "what has ended is not given up"
+
+
 def test_a_hit_says_where_it_comes_from(world: World) -> None:
     origin = computed(world, "3")
     user = world.step(world.run("4"))

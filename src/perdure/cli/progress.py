@@ -194,7 +194,7 @@ class Changes:
         if step.waiting_for and step.waiting_for != before.waiting_for:
             yield Event(f"{step.name}: waiting for {step.waiting_for}", step.waiting_since)
         if before.waiting_for and not step.waiting_for and step.state == "running":
-            yield Event(f"{step.name}: {before.waiting_for} answers again")
+            yield Event(f"{step.name}: no longer waiting for {before.waiting_for}")
         if step.state == "running":
             yield from self._steady(step, pace)
         elif before.state != step.state:

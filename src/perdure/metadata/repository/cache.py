@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from perdure.messages.common import Json
@@ -35,22 +35,35 @@ class Cache(Rows):
             hit = (
                 session.scalar(self._of(key, t.StepState.SUCCEEDED).order_by(t.StepRun.finished_at.desc()).limit(1)) if use_cache else None
             )
+            waiting_for = None
             if busy is not None:
-                reason = "waits: another run computes the same step now"
+                computing = self._where(session, busy)
+                reason = f"waits: {computing} computes the same step now"
+                waiting_for = f"{computing}, which computes the same step"
             elif hit is not None:
                 reason = f"hit: same code, parameters, inputs and environment as {self._where(session, hit.id)}"
             else:
                 reason = self._miss(session, step, components, use_cache=use_cache)
             mine = busy is None and hit is None
+            since = step.waiting_since if step.waiting_for == waiting_for else func.now() if waiting_for else None
             session.execute(
                 update(t.StepRun)
                 .where(t.StepRun.id == step_run)
-                .values(key=key, components=components, computes=mine, reason=reason)
+                .values(key=key, components=components, computes=mine, reason=reason, waiting_for=waiting_for, waiting_since=since)
                 .execution_options(synchronize_session=False)
             )
             if busy is not None:
                 return Claim(busy=busy, reason=reason)
             return Claim(mine=mine, hit=records.step_run(hit) if hit is not None else None, reason=reason)
+
+    def release(self, step_run: UUID) -> None:
+        """Give up the claim of a step that pauses, so that others need not wait for it; `claim` asks again."""
+        with self._database.transaction() as session:
+            session.execute(
+                update(t.StepRun)
+                .where(t.StepRun.id == step_run, t.StepRun.tenant == self._tenant, t.StepRun.state == t.StepState.RUNNING)
+                .values(computes=False, waiting_for=None, waiting_since=None)
+            )
 
     def _of(self, key: str, state: t.StepState) -> Select[t.StepRun]:
         """Step runs that compute, or computed, *key*. Those that only used a result do not count: it has one origin."""
