@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from perdure.metadata.database import Database
 from perdure.metadata.queries import RunDetail
 from tests.chaos.cells import World
-from tests.e2e.test_refusals import GOOD_ROWS, project, run
+from tests.e2e.running import GOOD_ROWS, project, run
 
 
 def test_a_new_file_beside_old_ones_is_all_that_is_prepared(world: World, tmp_path: Path) -> None:
@@ -20,11 +20,11 @@ def test_a_new_file_beside_old_ones_is_all_that_is_prepared(world: World, tmp_pa
     header, *lines = GOOD_ROWS.splitlines(keepends=True)
     for day in range(2):
         (days / f"{day}.tsv").write_text(header + "".join(lines[day * 50 : day * 50 + 50]))
-    before, failure = run(world, file, "append")
+    before, failure = run(world.settings, file, "append")
     assert failure is None
     (days / "2.tsv").write_text(header + "".join(lines[100:150]))
     file.write_text(file.read_text().replace("partitions: 2", "partitions: 3"))
-    after, failure = run(world, file, "append")
+    after, failure = run(world.settings, file, "append")
     assert failure is None
 
     assert worked(world, before) == {"partition-0", "partition-1", "features-0", "features-1"}

@@ -3,68 +3,106 @@
 from __future__ import annotations
 
 import asyncio
-import textwrap
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from temporalio.client import WorkflowFailureError
-from temporalio.exceptions import ApplicationError
+from sqlalchemy import select
+from temporalio.api.enums.v1 import EventType
+from typer.testing import CliRunner
 
 from perdure import packaging
+from perdure.cli.main import app
+from perdure.config import Settings
+from perdure.local import ports
+from perdure.metadata import tables as t
 from perdure.metadata.database import Database
-from perdure.metadata.queries import RunDetail, show_run
+from perdure.metadata.upgrade import upgrade
 from perdure.temporal import connect
 from tests.chaos.cells import World
-from tests.chaos.watching import counts
-
-GOOD_ROWS = "kind\tsize\n" + "".join(f"{'cat' if i % 2 else 'dog'}\t{i % 17 + i % 2}\n" for i in range(200))
-PIPELINE = """
-name: {name}
-data:
-  source: {{uri: rows.tsv, format: tsv}}
-  target: {{column: kind, positive: cat}}
-  transform: steps:apply
-  partitions: 2
-train: {{engine: local, params: {{rounds: 5}}{train}}}
-patience: 20s
-"""
-GOOD_CODE = """
-import polars as pl
-def apply(frame):
-    return frame.select(pl.col("size").cast(pl.Float32))
-"""
+from tests.e2e.running import GOOD_ROWS, Ended, execute, project, run, run_applied
+from tests.servers import Stack
 
 
-def project(folder: Path, name: str, *, rows: str = GOOD_ROWS, code: str = GOOD_CODE, train: str = "") -> Path:
-    (folder / "rows.tsv").write_text(rows)
-    (folder / "steps.py").write_text(textwrap.dedent(code))
-    file = folder / "pipeline.yaml"
-    file.write_text(PIPELINE.format(name=name, train=train))
-    return file
+@dataclass(frozen=True)
+class Temporal:
+    """What Temporal's pages show of a run and its steps: the failure of each workflow, and how often each activity was tried."""
+
+    failures: dict[str, Any] = field(default_factory=dict)
+    attempts: list[int] = field(default_factory=list)
 
 
-def run(world: World, file: Path, name: str) -> tuple[RunDetail, ApplicationError | None]:
-    packaging.apply(file, world.settings, actor="test")
-    return run_applied(world, name)
+async def history(settings: Settings, workflow_id: str) -> Temporal:
+    client = await connect(settings)
+    seen = Temporal()
+    waiting = [workflow_id]
+    while waiting:
+        id = waiting.pop()
+        async for event in client.get_workflow_handle(id).fetch_history_events():
+            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
+                seen.attempts.append(event.activity_task_started_event_attributes.attempt)
+            elif event.event_type == EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
+                waiting.append(event.child_workflow_execution_started_event_attributes.workflow_execution.workflow_id)
+            elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+                seen.failures[id] = event.workflow_execution_failed_event_attributes.failure
+    return seen
 
 
-def run_applied(world: World, name: str) -> tuple[RunDetail, ApplicationError | None]:
-    workflow_id = f"run/{name}/{uuid.uuid4().hex[:8]}"
-    failure = asyncio.run(execute(world, name, workflow_id))
-    database = Database(world.settings.postgres)
-    detail = show_run(database, workflow_id)
+def assert_refused(
+    settings: Settings,
+    ended: Ended,
+    type_: str,
+    *mentions: str,
+    datasets: int = 0,
+    variables: Mapping[str, str] | None = None,
+) -> None:
+    """One typed error with cause and remedy, told alike by Temporal, the row and `perdure show`; nothing tried again, nothing left half."""
+    detail, failure = ended
+    temporal = asyncio.run(history(settings, detail.run.workflow_id))
+    assert failure is not None
+    assert (failure.type, failure.non_retryable) == (type_, True)
+    assert all(mention in failure.message for mention in mentions), failure.message
+    assert "\n  remedy: " in failure.message
+    shown = temporal.failures[detail.run.workflow_id]
+    assert shown.message == failure.message, "what Temporal's pages show"
+    assert shown.application_failure_info.type == type_
+    assert set(temporal.attempts) == {1}, "an activity was tried again"
+
+    error = detail.run.error
+    assert detail.run.state == "failed"
+    assert error is not None
+    assert error["type"] == type_
+    assert error["remedy"]
+    told = CliRunner().invoke(app, ["show", detail.run.workflow_id], env=variables)
+    assert told.exit_code == 0
+    assert f"{type_}: " in told.stdout
+    assert f"remedy: {error['remedy']}" in told.stdout
+    assert all(mention in told.stdout for mention in mentions), told.stdout
+
+    assert {step.state for step in detail.steps} <= {"succeeded", "failed"}
+    assert committed(settings, detail.run.id) == {"datasets": datasets, "versions": 0, "releases": 0}
+
+
+def committed(settings: Settings, run: uuid.UUID) -> dict[str, int]:
+    database = Database(settings.postgres)
+    with database.transaction() as session:
+        made = select(t.DatasetVersion.id).join(t.StepRun, t.StepRun.id == t.DatasetVersion.step_run_id).where(t.StepRun.run_id == run)
+        versions = select(t.ModelVersion.id).where(t.ModelVersion.run_id == run)
+        releases = select(t.Release.id).where(t.Release.model_version_id.in_(versions))
+        queries = {"datasets": made, "versions": versions, "releases": releases}
+        counted = {name: len(session.scalars(query).all()) for name, query in queries.items()}
     database.close()
-    return detail, failure
-
-
-async def execute(world: World, name: str, workflow_id: str) -> ApplicationError | None:
-    client = await connect(world.settings)
-    try:
-        await client.execute_workflow("TrainingPipeline", {"pipeline": name}, id=workflow_id, task_queue="perdure")
-    except WorkflowFailureError as failed:
-        return failed.cause if isinstance(failed.cause, ApplicationError) else ApplicationError(repr(failed.cause))
-    return None
+    return counted
 
 
 CASES: dict[str, tuple[dict[str, str], str, str]] = {
@@ -78,6 +116,11 @@ CASES: dict[str, tuple[dict[str, str], str, str]] = {
     ),
     "exception": ({"code": "def apply(frame):\n    raise ValueError('not today')"}, "UserCodeError", "not today"),
     "crash": ({"code": "import os\ndef apply(frame):\n    os._exit(7)"}, "JobCrashed", "7"),
+    "disk-full": (  # a real write that the kernel refuses, for want of a full disk that anybody may make
+        {"code": "def apply(frame):\n    with open('/dev/full', 'w') as file:\n        file.write('x')"},
+        "StorageFull",
+        "no room on the local disk",
+    ),
     "out-of-memory": ({"code": "def apply(frame):\n    raise MemoryError"}, "JobCrashed", "memory"),
 }
 
@@ -86,42 +129,26 @@ CASES: dict[str, tuple[dict[str, str], str, str]] = {
 def test_bad_data_and_code(world: World, tmp_path: Path, case: str) -> None:
     changes, type_, mention = CASES[case]
     file = project(tmp_path, f"bad-{case}", **changes)
-    detail, failure = run(world, file, f"bad-{case}")
-    assert failure is not None
-    assert failure.type == type_
-    assert mention in failure.message
-    assert detail.run.state == "failed"
-    assert detail.run.error is not None
-    assert detail.run.error["type"] == type_
-    assert detail.run.error["remedy"]
-    assert counts(world.settings, detail.run.id) == {"versions": 0, "releases": 0}
+    assert_refused(world.settings, run(world.settings, file, f"bad-{case}"), type_, mention)
 
 
 def test_a_file_that_is_gone(world: World, tmp_path: Path) -> None:
     packaging.apply(project(tmp_path, "gone"), world.settings, actor="test")
     (tmp_path / "rows.tsv").unlink()
-    detail, failure = run_applied(world, "gone")
-    assert failure is not None
-    assert failure.type == "SourceMissing"
-    assert "rows.tsv" in failure.message
-    assert detail.run.error is not None
+    assert_refused(world.settings, run_applied(world.settings, "gone"), "SourceMissing", "rows.tsv")
 
 
 def test_gpus_that_nobody_has(world: World, tmp_path: Path) -> None:
-    file = project(tmp_path, "gpus", train=", scaling: {gpus_per_worker: 1}")
-    file.write_text(file.read_text().replace("engine: local", "engine: ray").replace("patience: 20s", "patience: 2m"))
-    _, failure = run(world, file, "gpus")
-    assert failure is not None
-    assert failure.type == "ResourcesUnavailable"
-    assert "gpus_per_worker" in failure.message
+    file = project(tmp_path, "gpus", train=", scaling: {gpus_per_worker: 1}", engine="ray", patience="2m")
+    assert_refused(world.settings, run(world.settings, file, "gpus"), "ResourcesUnavailable", "gpus_per_worker", datasets=1)
 
 
 def test_good_input_with_the_local_engine_is_released_and_then_cached(world: World, tmp_path: Path) -> None:
     file = project(tmp_path, "good")
-    detail, failure = run(world, file, "good")
+    detail, failure = run(world.settings, file, "good")
     assert failure is None
     assert detail.release is not None
-    again, failure = run(world, file, "good")
+    again, failure = run(world.settings, file, "good")
     assert failure is None
     assert [step.state for step in again.steps] == ["succeeded"] * 4
     assert all("hit" in step.reason for step in again.steps if step.step in ("prepare", "train"))
@@ -131,9 +158,85 @@ def test_good_input_with_the_local_engine_is_released_and_then_cached(world: Wor
 
 def test_a_workflow_id_is_used_once(world: World, tmp_path: Path) -> None:
     file = project(tmp_path, "once")
-    detail, _ = run(world, file, "once")
+    detail, _ = run(world.settings, file, "once")
 
-    failure = asyncio.run(execute(world, "once", detail.run.workflow_id))
+    failure = asyncio.run(execute(world.settings, "once", detail.run.workflow_id))
     assert failure is not None
     assert failure.type == "Conflict"
     assert "new workflow id" in failure.message
+
+
+# --- what surrounds the run ----------------------------------------------------------------------------------------------
+# Each has a worker of its own, on servers that have no other, as its surroundings are spoiled.
+
+
+@pytest.fixture(scope="module")
+def bare(stack: Stack) -> Settings:
+    """Servers without a worker: the database and bucket of this module."""
+    settings = stack.isolated()
+    upgrade(settings)
+    return settings
+
+
+@contextmanager
+def worker(variables: Mapping[str, str], log: Path, *, inside: list[str] | None = None) -> Iterator[None]:
+    """A worker process that reads *variables*, started by the command *inside*."""
+    variables = {**variables, "PERDURE_WORKER__SHUTDOWN_SECONDS": "1"}
+    with log.open("wb") as out:
+        command = [*(inside or []), sys.executable, "-m", "perdure.workers"]
+        process = subprocess.Popen(command, env=os.environ | variables, stdout=out, stderr=out)
+        try:
+            eventually(lambda: "worker ready" in log.read_text() or process.poll() is not None)
+            assert process.poll() is None, log.read_text()
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def test_wrong_credentials_for_s3(bare: Settings, stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "wrong").write_text("not-the-secret-key")
+    variables = stack.environment(bare)
+    with worker(variables | {"PERDURE_S3__SECRET_KEY": f"file:{tmp_path / 'wrong'}"}, tmp_path / "log"):
+        ended = run(bare, project(tmp_path, "denied"), "denied")
+    assert_refused(bare, ended, "AccessDenied", "refused the credentials", "s3.secret_key", variables=variables)
+    assert "not-the-secret-key" not in (tmp_path / "log").read_text()
+
+
+def test_a_cluster_that_stays_away(bare: Settings, stack: Stack, tmp_path: Path) -> None:
+    variables = stack.environment(bare)
+    nobody = f"http://127.0.0.1:{ports.spare()}"
+    began = time.monotonic()
+    with worker(variables | {"PERDURE_RAY__URL": nobody}, tmp_path / "log"):
+        ended = run(bare, project(tmp_path, "away", engine="ray", patience="3s"), "away")
+    assert time.monotonic() - began < 60
+    mentions = ("Ray did not answer for", nobody, "perdure doctor")
+    assert_refused(bare, ended, "PatienceExhausted", *mentions, datasets=1, variables=variables)  # the data set is whole
+
+
+@pytest.mark.parametrize("limit", ["size=256k", "nr_inodes=1"], ids=["while a job runs", "before it starts"])
+def test_a_full_disk(bare: Settings, stack: Stack, tmp_path: Path, limit: str) -> None:
+    """The worker's scratch folder is a file system of its own with next to no room, which no other process sees."""
+    (home := tmp_path / "home").mkdir()
+    (scratch := home / "scratch").mkdir()
+    script = f'mount -t tmpfs -o {limit} none "{scratch}" && exec "$@"'
+    inside = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--mount", "sh", "-c", script, "sh"]
+    try:
+        allowed = subprocess.run([*inside, "true"], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("a small file system needs `unshare`")
+    if allowed.returncode != 0:
+        pytest.skip(f"this machine does not allow a file system of one's own: {allowed.stderr.strip()}")
+    dice = random.Random(7)
+    rows = "kind\tsize\n" + "".join(f"{'cat' if i % 2 else 'dog'}\t{dice.getrandbits(48)}\n" for i in range(150_000))
+    variables = stack.environment(bare)
+    with worker(variables | {"PERDURE_HOME": str(home)}, tmp_path / "log", inside=inside):
+        ended = run(bare, project(tmp_path, "full", rows=rows), "full")
+    assert_refused(bare, ended, "StorageFull", "no room on the local disk", "free disk space", variables=variables)

@@ -68,6 +68,13 @@ def test_what_the_code_raises(error: BaseException, expected: type[Exception], t
         assert "jobs/usercode.py" not in str(raised.value)
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_errors_that_cause_each_other_are_looked_at_once(full: bool) -> None:
+    first, second = ValueError("first"), OSError(28, "No space left on device") if full else KeyError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert usercode.disk_full(first) is full
+
+
 def test_long_errors_are_cut() -> None:
     def function() -> None:
         raise ValueError("x" * 100_000)

@@ -110,7 +110,9 @@ def no_room(what: str) -> StorageFull:
 
 def disk_full(err: BaseException | None) -> bool:
     """Whether a full disk caused *err*."""
-    while err is not None:
+    seen: set[int] = set()  # the owner's code may have chained errors in a circle
+    while err is not None and id(err) not in seen:
+        seen.add(id(err))
         # polars reports it as text only
         if (isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT)) or "(os error 28)" in str(err):
             return True
