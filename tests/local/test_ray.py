@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from perdure.config import Settings, resolve_secret
 from perdure.local import stack as local
-from perdure.local.ray import socket_folder, unlink
+from perdure.local.ray import lean, socket_folder, unlink
 from tests.conftest import Homes
 from tests.local.processes import Process, command, family, gone, listening, supervisor, until
 from tests.local.test_stack import LOOPBACK
@@ -112,3 +114,22 @@ def test_long_folder_is_reached_by_a_short_link(tmp_path: Path, monkeypatch: pyt
     unlink(long)
     assert not link.is_symlink()
     assert len(socket_folder(Path("/" + "y" * 200)).name) < 20
+
+
+def test_a_part_that_dies_while_ray_starts_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services
+
+    def unknown(address: str, node: str) -> None:
+        raise RuntimeError("no such node")
+
+    def dies(command: list[str], kind: str) -> SimpleNamespace:
+        process = subprocess.Popen(["false"])
+        process.wait()
+        return SimpleNamespace(process=process)
+
+    monkeypatch.setattr(services, "get_node", unknown)
+    monkeypatch.setattr(services, "start_ray_process", dies)
+    lean(SimpleNamespace(), head=True)
+    services.start_ray_process(["raylet"], "raylet")
+    with pytest.raises(RuntimeError, match="raylet"):
+        services.get_node("127.0.0.1", "node")

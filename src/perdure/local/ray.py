@@ -97,24 +97,29 @@ def lean(params: Any, head: bool) -> None:
     """Called by `ray start` before it starts anything.
 
     It leaves out what no job uses (a third of the memory, seconds of the start), and lets a busy machine take longer: Ray itself gives its
-    node 30 seconds to come up, and asks for it without a pause.
+    node 30 seconds to come up, and asks for it without a pause. A part that dies meanwhile ends the start, so that the next one begins: Ray
+    watches its parts only once all are up, and its raylet gives its agents 15 seconds before it ends itself.
     """
     from ray._private import ray_constants, services
 
     params.ray_client_server_port = None
     start, get_node = services.start_ray_process, services.get_node
     began = time.monotonic()
+    started: dict[str, Any] = {}
 
     def start_process(command: list[str], kind: str, *args: Any, **options: Any) -> Any:
         if kind == ray_constants.PROCESS_TYPE_DASHBOARD:
             command = [*command, "--modules-to-load=JobHead,NodeHead"]  # NodeHead tells JobHead where the head's agent is
-        return start(command, kind, *args, **options)
+        started[kind] = start(command, kind, *args, **options)
+        return started[kind]
 
     def wait_for_node(address: str, node: str) -> Any:
         while True:
             try:
                 return get_node(address, node)
             except RuntimeError:  # not registered yet
+                if dead := [kind for kind, info in started.items() if info.process.poll() is not None]:
+                    raise RuntimeError(f"died while Ray was starting: {', '.join(dead)}") from None
                 if time.monotonic() - began > START_LIMIT:
                     raise
                 time.sleep(0.1)
