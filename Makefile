@@ -5,6 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 export PERDURE_HOME ?= $(CURDIR)/.perdure
+export PYTHONDONTWRITEBYTECODE =    # whatever the environment asks for: without kept bytecode every process takes twice as long to start
 INSTALLED := $(VENV)/.installed
 SERVERS := $(PERDURE_HOME)/bin/.ready
 
@@ -34,7 +35,7 @@ $(BIN)/uv: | $(VENV)/.made
 
 $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/uv
 	@echo "installing what requirements.lock pins (half a minute to two minutes; 500 MB where nothing is cached)"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
