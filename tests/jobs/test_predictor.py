@@ -1,11 +1,9 @@
-"""The predictor: deterministic, independent of the batch, two versions side by side, the same in a stock MLflow client."""
+"""The predictor: deterministic, independent of the batch, two versions side by side."""
 
 from __future__ import annotations
 
 import io
 import json
-import shutil
-import subprocess
 import sys
 import threading
 import zipfile
@@ -328,34 +326,3 @@ def test_a_state_with_arrays() -> None:
     for bad, place in [({"a": [object()]}, r"state\.a\[0\]"), ({1: 2}, "key 1"), ({"a": np.array([object()])}, r"state\.a")]:
         with pytest.raises(TypeError, match=place):
             dump_state(bad)
-
-
-STOCK_CLIENT = """
-import json, sys
-sys.modules["perdure"] = None  # a stock client has no Perdure
-import mlflow.pyfunc, pandas as pd
-folder, artifact, code, rows = sys.argv[1:]
-sys.path.insert(0, code.rpartition("/")[0])
-requirements = ["numpy", "polars", "xgboost", "pandas"]
-mlflow.pyfunc.save_model(folder, loader_module="perdure_predictor", data_path=artifact, code_paths=[code], pip_requirements=requirements)
-del sys.path[0]
-model = mlflow.pyfunc.load_model(folder)
-frame = pd.read_json(rows, orient="records", lines=True, dtype={"x": "int64"})
-made = model.predict(frame)
-assert list(made.columns) == ["p_bad", "p_good", "prediction"]
-assert model.predict(frame.head(3).to_dict("records")).equals(made.head(3))
-assert sys.modules["perdure_predictor"].__file__.startswith(folder)
-print(json.dumps(made["p_good"].map(float.hex).tolist()))
-"""
-
-
-def test_a_stock_mlflow_client_gives_the_same_scores(tmp_path: Path) -> None:
-    """10,000 raw rows with missing values: the same bits from here and from `mlflow.pyfunc.load_model` in a process without Perdure."""
-    scorer, frame = a_predictor(tmp_path, 2), rows(10_000)
-    (tmp_path / "code").mkdir()
-    module = shutil.copy(predictor.__file__, tmp_path / "code" / "perdure_predictor.py")
-    frame.write_ndjson(tmp_path / "rows.json")
-    arguments = [tmp_path / "logged", tmp_path / "2.zip", module, tmp_path / "rows.json"]
-    done = subprocess.run([sys.executable, "-c", STOCK_CLIENT, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [float.fromhex(each) for each in json.loads(done.stdout.splitlines()[-1])] == scorer.predict(frame)["p_good"].to_list()
