@@ -183,6 +183,44 @@ def test_the_same_again_is_foretold_and_reused(call: Call, project: Callable[...
     assert [step["computed"] for step in forced] == [False, False, True, True]
 
 
+def test_a_data_set_is_made_again_from_its_manifest(call: Call, project: Callable[..., Path], worker: int) -> None:
+    file = project("again", uri="again.csv")
+    source = file.with_name("again.csv")
+    source.write_text(file.with_name("rows.csv").read_text())
+    assert call("run", file).exit_code == 0
+    assert [each["newest"] for each in document(call("datasets", "list", "--json")) if each["dataset"] == "again"] == [1]
+    assert re.search(r"^again +1 +\d+ ", call("datasets").stdout, re.MULTILINE)
+    shown = document(call("datasets", "show", "again/1", "--json"))
+    assert shown["train_rows"] + shown["test_rows"] == 400
+    assert shown["manifest"]["sha256"] in call("datasets", "show", "again/1").stdout
+    assert [each["number"] for each in document(call("datasets", "show", "again", "--json"))] == [1]
+
+    same = call("datasets", "rebuild", "again/1", "--json")
+    assert same.exit_code == 0, same.stderr
+    assert document(same) == {
+        "dataset": "again",
+        "version": 1,
+        "recorded": shown["manifest"],
+        "same": True,
+        "manifest": shown["manifest"],
+        "differences": [],
+    }
+    source.write_text(source.read_text().replace(",no\n", ",yes\n", 1))
+    other = call("datasets", "rebuild", "again")
+    assert other.exit_code == Exit.FAILED
+    assert re.search(r"again/1 came out different in: .*source.*splits", other.stderr)
+    assert shown["manifest"]["uri"] in other.stderr
+    source.unlink()
+    gone = call("datasets", "rebuild", "again", "--json")
+    assert gone.exit_code == Exit.FAILED
+    assert document(gone)["error"]["type"] == "SourceMissing"
+    assert "live_steps" not in sys.modules, "the owner's code is imported in jobs only"
+
+    assert document(call("datasets", "show", "nothing", "--json"))["exit_code"] == Exit.NOT_FOUND
+    assert "name one from 1 to 1" in call("datasets", "rebuild", "again/2").stderr
+    assert call("datasets", "show", "again/first").exit_code == Exit.USAGE
+
+
 def test_a_model_that_is_refused(call: Call, project: Callable[..., Path], worker: int) -> None:
     result = call("run", project("poor", least=1.1))
     assert result.exit_code == Exit.FAILED

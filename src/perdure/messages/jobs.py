@@ -24,6 +24,7 @@ class JobKind(StrEnum):
     FIT = "preparation.fit"
     FEATURES = "preparation.features"
     COMMIT = "preparation.commit"
+    REBUILD = "preparation.rebuild"
     TRAIN = "training.train"
     EVALUATE = "evaluation.evaluate"
 

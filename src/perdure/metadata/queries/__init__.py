@@ -1,5 +1,6 @@
 """What people ask: read-only, one transaction each, plain frozen values for the command line and pages."""
 
+from perdure.metadata.queries.datasets import DatasetSummary, DatasetVersionDetail, list_datasets, show_dataset
 from perdure.metadata.queries.models import (
     Lineage,
     ModelDetail,
@@ -15,6 +16,8 @@ from perdure.metadata.queries.runs import PromotionDetail, RunDetail, RunSummary
 from perdure.metadata.queries.steps import StepDetail
 
 __all__ = [
+    "DatasetSummary",
+    "DatasetVersionDetail",
     "Lineage",
     "ModelDetail",
     "ModelSummary",
@@ -25,9 +28,11 @@ __all__ = [
     "StepDetail",
     "VersionSummary",
     "lineage",
+    "list_datasets",
     "list_models",
     "list_pipelines",
     "list_runs",
+    "show_dataset",
     "show_model",
     "show_run",
 ]
