@@ -14,11 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from perdure.adapters.s3 import ObjectStore
 from perdure.cli.exits import Exit
+from perdure.config import Settings
 from perdure.local import stack as local
+from perdure.messages.common import ArtifactRef
 from perdure.metadata.upgrade import upgrade
 from tests.cli.conftest import Call, document
 from tests.servers import Stack
@@ -195,6 +199,9 @@ def test_a_data_set_is_made_again_from_its_manifest(call: Call, project: Callabl
     assert shown["manifest"]["sha256"] in call("datasets", "show", "again/1").stdout
     assert [each["number"] for each in document(call("datasets", "show", "again", "--json"))] == [1]
 
+    objects = ObjectStore(Settings().s3)
+    lost = ArtifactRef.from_json(objects.get_json(ArtifactRef.from_json(shown["manifest"]))["splits"]["train"]["files"][0])
+    objects.delete([urlsplit(lost.uri).path.lstrip("/")])
     same = call("datasets", "rebuild", "again/1", "--json")
     assert same.exit_code == 0, same.stderr
     assert document(same) == {
@@ -205,6 +212,7 @@ def test_a_data_set_is_made_again_from_its_manifest(call: Call, project: Callabl
         "manifest": shown["manifest"],
         "differences": [],
     }
+    assert objects.exists(lost), "and lies where it lay"
     source.write_text(source.read_text().replace(",no\n", ",yes\n", 1))
     other = call("datasets", "rebuild", "again")
     assert other.exit_code == Exit.FAILED
