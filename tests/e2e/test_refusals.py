@@ -31,7 +31,7 @@ from perdure.metadata.upgrade import upgrade
 from perdure.temporal import connect
 from tests.chaos.cells import World
 from tests.e2e.running import GOOD_ROWS, Ended, execute, project, run, run_applied
-from tests.servers import Stack
+from tests.servers import Stack, beside
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,18 @@ def test_wrong_credentials_for_s3(bare: Settings, stack: Stack, tmp_path: Path) 
         ended = run(bare, project(tmp_path, "denied"), "denied")
     assert_refused(bare, ended, "AccessDenied", "refused the credentials", "s3.secret_key", variables=variables)
     assert "not-the-secret-key" not in (tmp_path / "log").read_text()
+
+
+def test_wrong_credentials_on_the_cluster(bare: Settings, stack: Stack, tmp_path: Path, new_home: Callable[[], Path]) -> None:
+    """The worker's are right, but those of the node that trains are not: so the job cannot even say on S3 what is wrong."""
+    (tmp_path / "wrong").write_text("not-the-secret-key")
+    spoiled = stack.settings.s3.model_copy(update={"secret_key": f"file:{tmp_path / 'wrong'}"})
+    node = Stack(stack.home, stack.settings.model_copy(update={"s3": spoiled}))
+    with beside(node, new_home(), "ray") as cluster:
+        variables = stack.environment(bare.model_copy(update={"ray": cluster.settings.ray}))
+        with worker(variables, tmp_path / "log"):
+            ended = run(bare, project(tmp_path, "node", engine="ray"), "node")
+    assert_refused(bare, ended, "AccessDenied", "refused the credentials", "s3.secret_key", datasets=1, variables=variables)
 
 
 def test_a_cluster_that_stays_away(bare: Settings, stack: Stack, tmp_path: Path) -> None:
