@@ -16,7 +16,7 @@ The type name is what survives the wire (Temporal, S3, Postgres), so it is stabl
        ├─ SourceMissing, SourceChanged, SchemaBroken, DataRejected      the data
        ├─ UserCodeImport, UserCodeError, JobCrashed                     the owner's code
        ├─ ResourcesUnavailable, AccessDenied, StorageFull, CorruptArtifact, SchemaTooNew, SchemaTooOld, PatienceExhausted
-       └─ EvidenceChanged, VoteRefused                                  people
+       └─ EvidenceChanged, VoteRefused, LeaseLost                       people
 """
 
 from __future__ import annotations
@@ -172,6 +172,10 @@ class EvidenceChanged(Permanent):
 
 class VoteRefused(Permanent):
     """The voter may not decide here, or has decided differently before."""
+
+
+class LeaseLost(Permanent):
+    """A task is no longer in the hands of the labeler who answers it: the lease ran out, or was given back."""
 
 
 def bounded(text: str, limit: int = MAX_MESSAGE) -> str:

@@ -5,10 +5,12 @@ was overtaken finds what was committed first.
 """
 
 from perdure.metadata.repository.datasets import DatasetRows
+from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.models import ModelRows
 from perdure.metadata.repository.projections import ProjectionRows
 from perdure.metadata.repository.promotions import PromotionRows
 from perdure.metadata.repository.runs import RunRows
 from perdure.metadata.repository.steps import StepRows
+from perdure.metadata.repository.ticks import CampaignRows
 
-__all__ = ["DatasetRows", "ModelRows", "ProjectionRows", "PromotionRows", "RunRows", "StepRows"]
+__all__ = ["CampaignRows", "DatasetRows", "LabelRows", "ModelRows", "ProjectionRows", "PromotionRows", "RunRows", "StepRows"]

@@ -3,7 +3,19 @@
 from perdure.metadata.tables.artifacts import Artifact, ArtifactInput, ArtifactKind
 from perdure.metadata.tables.base import Base
 from perdure.metadata.tables.datasets import Dataset, DatasetProfile, DatasetVersion, Partition, ValidationResult
+from perdure.metadata.tables.deliveries import ApiKey, BrowserSession, Delivery, Hook, HookProvider, IdempotentRequest, Outbox
 from perdure.metadata.tables.evaluations import Evaluation, EvaluationMetric, EvaluationSubject, GateVerdict
+from perdure.metadata.tables.labeling import (
+    Annotation,
+    Assignment,
+    Campaign,
+    CampaignEvent,
+    Decision,
+    Labeler,
+    LabelSnapshot,
+    Task,
+    TaskImport,
+)
 from perdure.metadata.tables.models import Checkpoint, Metric, ModelEvent, ModelEventKind, ModelVersion, Tag
 from perdure.metadata.tables.operations import Audit, Projection, ProjectionKind
 from perdure.metadata.tables.promotions import Approval, ApprovalStatus, ApprovalVote, Promotion, PromotionState, Release
@@ -13,26 +25,40 @@ from perdure.metadata.tables.steps import StepRun, StepState, Submission, Submis
 metadata = Base.metadata
 
 __all__ = [
+    "Annotation",
+    "ApiKey",
     "Approval",
     "ApprovalStatus",
     "ApprovalVote",
     "Artifact",
     "ArtifactInput",
     "ArtifactKind",
+    "Assignment",
     "Audit",
     "Base",
+    "BrowserSession",
+    "Campaign",
+    "CampaignEvent",
     "Checkpoint",
     "Dataset",
     "DatasetProfile",
     "DatasetVersion",
+    "Decision",
+    "Delivery",
     "Evaluation",
     "EvaluationMetric",
     "EvaluationSubject",
     "GateVerdict",
+    "Hook",
+    "HookProvider",
+    "IdempotentRequest",
+    "LabelSnapshot",
+    "Labeler",
     "Metric",
     "ModelEvent",
     "ModelEventKind",
     "ModelVersion",
+    "Outbox",
     "Partition",
     "PipelineVersion",
     "Projection",
@@ -46,6 +72,8 @@ __all__ = [
     "Submission",
     "SubmissionState",
     "Tag",
+    "Task",
+    "TaskImport",
     "ValidationResult",
     "metadata",
 ]

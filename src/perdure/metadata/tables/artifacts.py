@@ -21,6 +21,8 @@ class ArtifactKind(StrEnum):
     TRANSFORM_STATE = "transform_state"
     PREDICTOR = "predictor"
     SCORES = "scores"
+    TASKS = "tasks"
+    LABELS = "labels"
 
 
 class Artifact(Base):

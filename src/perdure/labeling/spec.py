@@ -1,0 +1,119 @@
+"""The specification of a labeling campaign: what people are asked, how many of them, and until when."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from perdure.errors import InvalidInput
+from perdure.specfields import Duration, duration
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shows(StrEnum):
+    """How a task's payload is shown."""
+
+    TEXT = "text"  # payload: {"text": ...}
+    IMAGE = "image"  # payload: {"image": address}
+    ROW = "row"  # payload: any columns
+    PAIR = "pair"  # payload: {"left": ..., "right": ...}
+    CONFIRM = "confirm"  # any payload, with a prediction that is confirmed or corrected
+
+
+class Overlap(_Part):
+    """Opinions a task: ``labels`` at first, one more while they disagree, ``most`` at last; then somebody else adjudicates."""
+
+    labels: int = Field(1, ge=1, le=9)
+    most: int = Field(3, ge=1, le=9)
+    agreement: Share = Field(0.6, description="posterior of the winning label below which another opinion is asked for")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.most < self.labels:
+            raise ValueError("`most` must be at least `labels`")
+        return self
+
+
+class Gold(_Part):
+    """Hidden tasks whose answer is known.
+
+    A labeler who is right less often than ``warn`` is warned; than ``block``, is blocked, and their last ``requeue`` answers count no more.
+    """
+
+    rate: Share = Field(0.05, description="share of leased tasks that are gold, while there are any")
+    least: int = Field(10, ge=1, description="gold answers before anybody is judged")
+    warn: Share = 0.8
+    block: Share = 0.6
+    requeue: int = Field(50, ge=0)
+
+
+class Rung(_Part):
+    """One rung of the ladder: ``after`` this share of the time to the deadline, do ``then``."""
+
+    after: Share
+    then: Literal["remind", "escalate", "lower_overlap", "close"]
+    tell: str | None = Field(None, description="who is told; default: the owner")
+
+
+class Predictions(_Part):
+    """Whether a labeler sees what the model says. The ``blind`` share never does: it measures anchoring."""
+
+    show: bool = False
+    blind: Share = 0.1
+
+
+class Campaign(_Part):
+    """What people are asked."""
+
+    question: str = Field(min_length=1, max_length=2_000)
+    choices: list[str] = Field(default_factory=list, max_length=100, description="labels to choose from; empty: a number is asked for")
+    shows: Shows = Shows.TEXT
+    instructions: str = Field("", max_length=20_000)
+    owner: str = "unknown"
+    overlap: Overlap = Overlap()
+    gold: Gold = Gold()
+    predictions: Predictions = Predictions()
+    quota: int | None = Field(None, ge=1, description="decided tasks after which it is over; default: all")
+    deadline: Duration | None = Field(None, description="time from its opening after which it closes, complete or not", examples=["14d"])
+    ladder: list[Rung] = Field(default_factory=list, max_length=20)
+    lease: Duration = duration("15m", "how long a task stays in somebody's hands without a word")
+    skips: int = Field(2, ge=1, description="skips after which a task goes to an adjudicator")
+    standing: bool = Field(False, description="never over: tasks keep coming, snapshots are taken as it goes")
+    snapshot_every: Duration = duration("1d", "how often a standing campaign's decisions become a snapshot")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len(set(self.choices)) != len(self.choices):
+            raise ValueError("two choices are the same")
+        if self.ladder and self.deadline is None:
+            raise ValueError("a ladder needs a deadline")
+        if self.shows is Shows.PAIR and self.choices not in ([], ["left", "right"], ["left", "right", "tie"]):
+            raise ValueError("a pair is judged by left, right or tie")
+        return self
+
+    def check(self, value: Any) -> str | None:
+        """What is wrong with an answer; None where it is one."""
+        if self.choices:
+            return None if value in self.choices and isinstance(value, str) else f"the answer must be one of: {', '.join(self.choices)}"
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        return None if fits else "the answer must be a number"
+
+
+def load(raw: Any) -> Campaign:
+    """The campaign that *raw* describes. Raises InvalidInput with every mistake and its path."""
+    try:
+        return Campaign.model_validate(raw)
+    except ValidationError as err:
+        told = [f"{'.'.join(str(part) for part in each['loc']) or 'spec'}: {each['msg']}" for each in err.errors(include_url=False)]
+        raise InvalidInput(
+            f"the campaign has {len(told)} mistake{'s' if len(told) != 1 else ''}\n  " + "\n  ".join(told),
+            field="spec",
+            remedy="see docs/labeling.md for the fields of a campaign",
+        ) from None

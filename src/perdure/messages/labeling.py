@@ -1,0 +1,252 @@
+"""Labeling: campaigns that wait for people, the answers they give, and the label snapshots that come of them."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from perdure.messages.common import PATIENCE, STRICT, ArtifactRef, Json
+
+
+class CampaignState(StrEnum):
+    """``paused`` gives out no tasks and still takes answers; ``closed`` takes none that count."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class TaskState(StrEnum):
+    """``full``: enough opinions, to be decided by the next tick. ``disputed`` waits for an adjudicator."""
+
+    OPEN = "open"
+    FULL = "full"
+    DISPUTED = "disputed"
+    DECIDED = "decided"
+    REJECTED = "rejected"
+
+
+class LabelerStatus(StrEnum):
+    """A ``blocked`` labeler gets no tasks, and what they still send does not count."""
+
+    ACTIVE = "active"
+    WARNED = "warned"
+    BLOCKED = "blocked"
+
+
+class AssignmentState(StrEnum):
+    """What became of a task in somebody's hands."""
+
+    LEASED = "leased"
+    SUBMITTED = "submitted"
+    SKIPPED = "skipped"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class AnnotationStatus(StrEnum):
+    """The one status of an accepted answer. Only ``valid`` ones count, each once."""
+
+    VALID = "valid"
+    SUPERSEDED = "superseded"  # a newer answer of the same labeler to the same task counts
+    LATE = "late"  # the campaign was closed, or the task decided
+    SKIPPED = "skipped"
+    BLOCKED = "blocked"  # its labeler was blocked
+    DELETED = "deleted"  # its labeler took it back, or the place of one that was deleted before it came
+
+
+class DeliveryState(StrEnum):
+    """What became of a message to a hook."""
+
+    PROCESSED = "processed"
+    QUARANTINED = "quarantined"  # it was signed but could not be used: kept for `perdure deliveries replay`
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignRequest:
+    """Starts a `LabelingCampaign`.
+
+    ``spec`` is a campaign's specification (`perdure.labeling.spec.Campaign`), ``tasks`` a manifest of them: lines of JSON, each with
+    ``key`` and ``payload``. A campaign that exists already (made over HTTP) is named by ``campaign`` alone.
+    """
+
+    campaign: str
+    spec: dict[str, Any] | None = None
+    tasks: ArtifactRef | None = None
+    requested_by: str = "unknown"
+    patience: timedelta = PATIENCE
+    cursor: "CampaignCursor | None" = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignCursor:
+    """What a campaign carries over continue-as-new. All else is rows."""
+
+    plan: "CampaignPlan"
+    ticks: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCampaign:
+    """`labeling.open`: what the workflow knows about itself."""
+
+    workflow_id: str
+    request: CampaignRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignPlan:
+    """What the workflow must know of a campaign in order to wait."""
+
+    campaign: UUID
+    name: str
+    standing: bool = False
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignRef:
+    """A campaign that `labeling.open` opened."""
+
+    campaign: UUID
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportTasks:
+    """`labeling.import_tasks`: brings a manifest into rows; goes on where an earlier attempt stopped."""
+
+    campaign: UUID
+    tasks: ArtifactRef
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """Answer of `labeling.tick`: how far the campaign is, whether it is over and why, and when to look again without a poke."""
+
+    total: int
+    decided: int
+    rejected: int
+    open: int
+    state: CampaignState
+    over: str | None = None  # the reason to close: quota, deadline, command
+    next_look: timedelta = timedelta(minutes=1)
+    more: bool = False  # the tick stopped at its own limit: look again at once
+
+    @property
+    def left(self) -> int:
+        """Tasks without an end."""
+        return self.total - self.decided - self.rejected
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloseCampaign:
+    """`labeling.close`: no answer counts from here on; the decisions become a snapshot."""
+
+    campaign: UUID
+    reason: str
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignCommand:
+    """Argument of updates ``pause``, ``resume``, ``extend`` and ``close``.
+
+    ``expected_version`` refuses a command that was made on an older view. ``deadline`` is for ``extend``.
+    """
+
+    actor: str = "unknown"
+    reason: str = ""
+    command_id: str | None = None
+    expected_version: int | None = None
+    deadline: datetime | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordCommand:
+    """`labeling.command`: a person's command as a row; a repeated ``command_id`` changes nothing."""
+
+    campaign: UUID
+    kind: str
+    command_id: str
+    command: CampaignCommand
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer to one task, from whichever channel.
+
+    ``key`` is the caller's name for it: the same key again is the same answer. ``revision`` orders answers of one key (a time, ISO 8601).
+    ``value`` none with ``reason`` is a skip; ``deleted`` takes back what was said under the key.
+    """
+
+    task: str
+    value: Any = None
+    key: str | None = None
+    revision: str = ""
+    skip: bool = False
+    reason: str | None = None
+    deleted: bool = False
+    duration_ms: int | None = None
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Argument of update ``answer``: a person at a terminal answers, at most 100 at once."""
+
+    actor: str
+    items: list[Answer]
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordAnswers:
+    """`labeling.answer`: the same transaction as over HTTP."""
+
+    campaign: UUID
+    answers: Answers
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerResult:
+    """What became of one answer. ``duplicate``: it was there already. ``error`` says why it was not taken; then there is no status."""
+
+    task: str
+    status: AnnotationStatus | None = None
+    duplicate: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerResults:
+    """Answer of update ``answer``, in the order of the items."""
+
+    items: list[AnswerResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignProgress:
+    """Answer of query ``progress``: the workflow's own view; rows know more."""
+
+    stage: str
+    campaign: UUID | None = None
+    tick: Tick | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignResult:
+    """What a campaign came to. ``complete`` is false where it was closed with tasks left."""
+
+    campaign: UUID
+    snapshot: ArtifactRef
+    tasks: int
+    complete: bool
+    reason: str
+    statistics: Json = field(default_factory=dict)

@@ -1,0 +1,313 @@
+"""The one transaction in which an answer becomes an annotation: statuses, counters of its task, and the poke of its campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, insert, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from perdure.errors import NotFound
+from perdure.keys import canonical, identity
+from perdure.labeling.acceptance import TOMBSTONE, Arrival, Earlier, Outcome, accept
+from perdure.labeling.ports import Incoming
+from perdure.labeling.spec import Campaign, Gold
+from perdure.labeling.spec import load as load_campaign
+from perdure.messages.labeling import AnnotationStatus, AnswerResult, AssignmentState, CampaignState, LabelerStatus, TaskState
+from perdure.metadata import tables as t
+from perdure.metadata.jsonb import plain
+from perdure.metadata.repository.rows import Rows
+
+S = AnnotationStatus
+STANDING = (S.VALID, S.SKIPPED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    id: UUID
+    key: str
+    state: TaskState
+    overlap: int
+    gold: Any
+    valid: int
+    skips: int
+
+
+@dataclass(kw_only=True)
+class _Labeler:
+    id: UUID
+    status: LabelerStatus
+    right: int
+    wrong: int
+    changed: bool = False
+
+
+@dataclass(kw_only=True)
+class _Batch:
+    """What one transaction has read, and what it is going to write."""
+
+    campaign: UUID
+    spec: Campaign
+    state: CampaignState
+    workflow_id: str
+    tasks: dict[str, _Task]
+    labelers: dict[str, _Labeler]
+    earlier: list[tuple[UUID, UUID, str, Earlier]]  # task, labeler, source
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    changes: dict[UUID, AnnotationStatus] = field(default_factory=dict)
+    touched: dict[str, _Task] = field(default_factory=dict)
+    undecided: set[UUID] = field(default_factory=set)
+    ended: list[dict[str, Any]] = field(default_factory=list)
+
+
+class AnswerRows(Rows):
+    """`perdure.labeling.ports.Labels.accept` on Postgres."""
+
+    def accept(self, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
+        """Every answer's status, in order. Annotations, counters and outbox are one transaction; what does not fit gets its error."""
+        with self._database.transaction() as session:
+            share_campaign(session, campaign)
+            batch = self._read(session, campaign, answers)
+            results = [self._one(batch, answer) for answer in answers]
+            self._write(session, batch)
+        return results
+
+    def _read(self, session: Session, campaign: UUID, answers: Sequence[Incoming]) -> _Batch:
+        c = t.Campaign
+        query = select(c.spec, c.state, c.workflow_id).where(c.id == campaign, c.tenant == self._tenant)
+        row = session.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no campaign {campaign}", field="campaign")
+        tasks = {
+            found.key: _Task(
+                id=found.id,
+                key=found.key,
+                state=found.state,
+                overlap=found.overlap,
+                gold=found.gold,
+                valid=found.n_valid,
+                skips=found.n_skip,
+            )
+            for found in session.execute(
+                select(t.Task.id, t.Task.key, t.Task.state, t.Task.overlap, t.Task.gold, t.Task.n_valid, t.Task.n_skip)
+                .where(t.Task.campaign_id == campaign, t.Task.key.in_({answer.task for answer in answers}))
+                .order_by(t.Task.id)  # in one order, as two bulk senders would wait for each other
+                .with_for_update()
+            )
+        }
+        known = self.known(session, {answer.labeler for answer in answers})
+        labelers = {
+            name: _Labeler(id=found.id, status=found.status, right=found.gold_right, wrong=found.gold_wrong)
+            for name, found in known.items()
+        }
+        return _Batch(
+            campaign=campaign,
+            spec=load_campaign(row.spec),
+            state=row.state,
+            workflow_id=row.workflow_id,
+            tasks=tasks,
+            labelers=labelers,
+            earlier=self._earlier(session, campaign, tasks.values(), labelers.values(), answers),
+        )
+
+    def known(self, session: Session, principals: Iterable[str]) -> dict[str, t.Labeler]:
+        """The labelers of these names, new ones too."""
+        wanted = {identity(self._tenant, "labeler", name): name for name in sorted(set(principals))}
+        query = select(t.Labeler).where(t.Labeler.id.in_(wanted))
+        found = {row.principal: row for row in session.scalars(query)}
+        if missing := {key: name for key, name in wanted.items() if name not in found}:
+            self._add_all(session, t.Labeler, [{"id": key, "principal": plain(name)} for key, name in missing.items()])
+            found = {row.principal: row for row in session.scalars(query)}
+        return found
+
+    def _earlier(
+        self, session: Session, campaign: UUID, tasks: Iterable[_Task], labelers: Iterable[_Labeler], answers: Sequence[Incoming]
+    ) -> list[tuple[UUID, UUID, str, Earlier]]:
+        a = t.Annotation
+        standing = (
+            (a.task_id.in_([task.id for task in tasks])) & (a.labeler_id.in_([each.id for each in labelers])) & a.status.in_(STANDING)
+        )
+        named = tuple_(a.source, a.source_key).in_(sorted({(answer.source, answer.source_key) for answer in answers}))
+        columns = (a.id, a.task_id, a.labeler_id, a.source, a.source_key, a.revision, a.event_time, a.status)
+        # two index scans: an OR of both would be neither
+        query = select(*columns).where(standing).union(select(*columns).where(a.campaign_id == campaign, named))
+        return [
+            (
+                row.task_id,
+                row.labeler_id,
+                row.source,
+                Earlier(id=row.id, status=S(row.status), source_key=row.source_key, revision=row.revision, event_time=row.event_time),
+            )
+            for row in session.execute(query)
+        ]
+
+    # --- one answer ----------------------------------------------------------------------------------------------------
+
+    def _one(self, batch: _Batch, answer: Incoming) -> AnswerResult:
+        task = batch.touched.get(answer.task) or batch.tasks.get(answer.task)
+        if task is None:
+            return AnswerResult(task=answer.task, error="there is no such task in this campaign")
+        if not answer.skip and not answer.deleted and (wrong := batch.spec.check(answer.value)):
+            return AnswerResult(task=answer.task, error=wrong)
+        labeler, name = batch.labelers[answer.labeler], (answer.source, answer.source_key)
+        if any((source, each.source_key) == name and task_id != task.id for task_id, _, source, each in batch.earlier):
+            return AnswerResult(task=answer.task, error=f"the key {answer.source_key!r} names an answer to another task")
+        arrival = Arrival(
+            source_key=f"{answer.source}\n{answer.source_key}",
+            revision=TOMBSTONE if answer.deleted else answer.revision,
+            event_time=answer.event_time,
+            skip=answer.skip,
+            deleted=answer.deleted,
+        )
+        outcome = accept(arrival, _relevant(batch, task, labeler, answer), batch.state, task.state, labeler.status)
+        if not outcome.duplicate:
+            self._note(batch, task, labeler, answer, arrival, outcome)
+        return AnswerResult(task=answer.task, status=outcome.status, duplicate=outcome.duplicate)
+
+    def _note(self, batch: _Batch, task: _Task, labeler: _Labeler, answer: Incoming, arrival: Arrival, outcome: Outcome) -> None:
+        id = identity(batch.campaign, "annotation", answer.source, answer.source_key, arrival.revision)
+        was = {each.id: each.status for _, _, _, each in batch.earlier}
+        valid = (outcome.status is S.VALID) - sum(was[key] is S.VALID for key in outcome.changes)
+        skips = (outcome.status is S.SKIPPED) - sum(was[key] is S.SKIPPED for key in outcome.changes)
+        first = outcome.status is S.VALID and not any(status in STANDING for status in (was[key] for key in outcome.changes))
+        if first and task.gold is not None:
+            _judge(labeler, canonical(answer.value) == canonical(task.gold), batch.spec.gold)
+        batch.earlier = [(*of, replace(each, status=outcome.changes.get(each.id, each.status))) for *of, each in batch.earlier]  # type: ignore[misc]
+        made = Earlier(id=id, status=outcome.status, source_key=answer.source_key, revision=arrival.revision, event_time=answer.event_time)
+        batch.earlier.append((task.id, labeler.id, answer.source, made))
+        for key, status in outcome.changes.items():
+            pending = next((row for row in batch.annotations if row["id"] == key), None)
+            if pending is None:
+                batch.changes[key] = status
+            else:
+                pending["status"] = status  # it came in this very batch
+        batch.annotations.append(
+            {
+                "id": id,
+                "tenant": self._tenant,
+                "campaign_id": batch.campaign,
+                "task_id": task.id,
+                "labeler_id": labeler.id,
+                "assignment_id": answer.lease[0] if answer.lease else None,
+                "source": answer.source,
+                "source_key": answer.source_key,
+                "revision": arrival.revision,
+                "value": None if answer.skip or answer.deleted else answer.value,
+                "reason": plain(answer.reason) if answer.reason else None,
+                "duration_ms": answer.duration_ms,
+                "status": outcome.status,
+                "event_time": answer.event_time,
+            }
+        )
+        if outcome.status in STANDING:
+            ended = AssignmentState.SKIPPED if answer.skip else AssignmentState.SUBMITTED
+            batch.ended.append({"b_task": task.id, "b_labeler": labeler.id, "b_state": ended})
+        if task.state is TaskState.DECIDED and valid:
+            batch.undecided.add(task.id)
+        batch.touched[task.key] = _counted(task, valid, skips, batch.spec)
+
+    # --- writing -------------------------------------------------------------------------------------------------------
+
+    def _write(self, session: Session, batch: _Batch) -> None:
+        if batch.changes:
+            session.execute(
+                update(t.Annotation.__table__).where(t.Annotation.__table__.c.id == bindparam("b_id")).values(status=bindparam("b_status")),  # type: ignore[arg-type]
+                [{"b_id": id, "b_status": status} for id, status in batch.changes.items()],
+            )
+        if batch.annotations:
+            session.execute(insert(t.Annotation), batch.annotations)
+        changed = [task for key, task in batch.touched.items() if task != batch.tasks[key]]
+        if changed:
+            table = t.Task.__table__
+            session.execute(
+                update(table)  # type: ignore[arg-type]
+                .where(table.c.id == bindparam("b_id"))
+                .values(n_valid=bindparam("b_valid"), n_skip=bindparam("b_skips"), state=bindparam("b_state")),
+                [{"b_id": task.id, "b_valid": task.valid, "b_skips": task.skips, "b_state": task.state} for task in changed],
+            )
+        if batch.ended:
+            table = t.Assignment.__table__
+            of = (table.c.task_id == bindparam("b_task"), table.c.labeler_id == bindparam("b_labeler"))
+            session.execute(
+                update(table)  # type: ignore[arg-type]
+                .where(*of, table.c.state == AssignmentState.LEASED)
+                .values(state=bindparam("b_state"), ended_at=func.now()),
+                batch.ended,
+            )
+        self._judged(session, batch)
+        if batch.undecided:
+            gone = session.execute(text("delete from decision where task_id = any(:ids)"), {"ids": list(batch.undecided)}).rowcount  # type: ignore[attr-defined]
+            session.execute(update(t.Campaign).where(t.Campaign.id == batch.campaign).values(decided=t.Campaign.decided - gone))
+        if any(task.state is not batch.tasks[task.key].state for task in changed) or any(each.changed for each in batch.labelers.values()):
+            poke(session, self._tenant, batch.workflow_id)
+
+    def _judged(self, session: Session, batch: _Batch) -> None:
+        for each in batch.labelers.values():
+            if each.changed:
+                session.execute(
+                    update(t.Labeler)
+                    .where(t.Labeler.id == each.id)
+                    .values(
+                        gold_right=each.right,
+                        gold_wrong=each.wrong,
+                        status=each.status,
+                        requeue_due=each.status is LabelerStatus.BLOCKED,
+                    )
+                )
+
+
+def share_campaign(session: Session, campaign: UUID) -> None:
+    """Hold off the campaign's end until this transaction is over. Not a row lock: that would be written by every label."""
+    session.execute(select(func.pg_advisory_xact_lock_shared(_lock_number(campaign))))
+
+
+def own_campaign(session: Session, campaign: UUID) -> None:
+    """Wait for every answer that is being committed, and let none begin until this transaction is over."""
+    session.execute(select(func.pg_advisory_xact_lock(_lock_number(campaign))))
+
+
+def _lock_number(campaign: UUID) -> int:
+    return int.from_bytes(campaign.bytes[:8], "big", signed=True)
+
+
+def poke(session: Session, tenant: str, workflow_id: str) -> None:
+    """Have the workflow look at the rows again, once this transaction has committed."""
+    session.execute(upsert(t.Outbox).values(tenant=tenant, topic="poke", target=workflow_id, payload={}))
+    session.execute(select(func.pg_notify("perdure_outbox", "")))
+
+
+def _relevant(batch: _Batch, task: _Task, labeler: _Labeler, answer: Incoming) -> list[Earlier]:
+    """What was answered under the same key, and what stands of this labeler on this task; keys carry their source."""
+    return [
+        replace(each, source_key=f"{source}\n{each.source_key}")
+        for task_id, labeler_id, source, each in batch.earlier
+        if (source, each.source_key) == (answer.source, answer.source_key) or (task_id == task.id and labeler_id == labeler.id)
+    ]
+
+
+def _counted(task: _Task, valid: int, skips: int, spec: Campaign) -> _Task:
+    """The task with so many more opinions and skips, in the state that follows."""
+    task = replace(task, valid=task.valid + valid, skips=task.skips + skips)
+    if task.state is TaskState.REJECTED or task.gold is not None or (task.state is TaskState.DECIDED and not valid):
+        return task
+    if task.valid >= task.overlap:
+        state = TaskState.DISPUTED if task.state is TaskState.DISPUTED else TaskState.FULL
+    else:
+        state = TaskState.DISPUTED if task.skips >= spec.skips else TaskState.OPEN
+    return replace(task, state=state)
+
+
+def _judge(labeler: _Labeler, right: bool, gold: Gold) -> None:
+    """Count an answer to a gold task, and what follows for its labeler."""
+    labeler.changed = True
+    labeler.right += right
+    labeler.wrong += not right
+    seen = labeler.right + labeler.wrong
+    if seen < gold.least or labeler.status is LabelerStatus.BLOCKED:
+        return
+    share = labeler.right / seen
+    labeler.status = LabelerStatus.BLOCKED if share < gold.block else LabelerStatus.WARNED if share < gold.warn else LabelerStatus.ACTIVE

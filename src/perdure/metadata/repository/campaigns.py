@@ -1,0 +1,263 @@
+"""Campaigns as rows: opened, filled with tasks, commanded, closed, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from perdure.errors import Conflict, InvalidInput, NotFound
+from perdure.keys import digest, identity
+from perdure.labeling.ports import CampaignRow, NewTask
+from perdure.labeling.spec import load
+from perdure.messages.common import ArtifactRef, Json
+from perdure.messages.labeling import AnnotationStatus, CampaignCommand, CampaignState
+from perdure.metadata import tables as t
+from perdure.metadata.jsonb import plain
+from perdure.metadata.repository.answers import own_campaign, poke
+from perdure.metadata.repository.rows import Rows
+
+GOLD_OVERLAP = 1_000_000  # a gold task is never full: everybody may be asked
+_EXPORTED = 2_000  # tasks read at once
+
+# what a command does to the state; a command that is not named for a state is refused there
+_COMMANDS: dict[str, dict[CampaignState, CampaignState]] = {
+    "pause": {CampaignState.OPEN: CampaignState.PAUSED},
+    "resume": {CampaignState.PAUSED: CampaignState.OPEN},
+    "extend": {CampaignState.OPEN: CampaignState.OPEN, CampaignState.PAUSED: CampaignState.PAUSED},
+    "close": {CampaignState.OPEN: CampaignState.OPEN, CampaignState.PAUSED: CampaignState.PAUSED},  # the workflow closes it
+}
+
+
+class PlainCampaignRows(Rows):
+    """`perdure.labeling.ports.Campaigns` on Postgres, but for its tick."""
+
+    def open(self, name: str, spec: Json | None, workflow_id: str, requested_by: str) -> CampaignRow:
+        """The campaign of this name, made where *spec* is given. Raises InvalidInput, NotFound; Conflict for another spec or workflow."""
+        if spec is None:
+            found = self.named(name)
+        else:
+            checked = load(spec).model_dump(mode="json")
+            values = {"spec": checked, "spec_sha256": digest(checked), "workflow_id": workflow_id, "requested_by": plain(requested_by)}
+            deadline = load(spec).deadline
+            with self._database.transaction() as session:
+                until = datetime.now(UTC) + deadline if deadline else None
+                self._add(session, t.Campaign, id=self._key(name), name=name, deadline=until, **values)
+                row = session.get_one(t.Campaign, self._key(name))
+                if row.spec_sha256 != values["spec_sha256"]:
+                    raise Conflict(
+                        f"the campaign {name!r} exists with another specification", field="campaign", remedy="give the new one another name"
+                    )
+                found = campaign_row(row)
+        if found.workflow_id != workflow_id:
+            raise Conflict(f"the campaign {name!r} belongs to the workflow {found.workflow_id}", field="campaign", remedy="use its id")
+        return found
+
+    def campaign(self, campaign: UUID) -> CampaignRow:
+        """Raises NotFound."""
+        return self._found(t.Campaign.id == campaign, str(campaign))
+
+    def named(self, name: str) -> CampaignRow:
+        """Raises NotFound."""
+        return self._found(t.Campaign.name == name, repr(name))
+
+    def imported(self, campaign: UUID, tasks: ArtifactRef) -> int:
+        """How many rows of this manifest are in; opens the import."""
+        key = identity(campaign, "import", tasks.sha256)
+        with self._database.transaction() as session:
+            self._add(session, t.TaskImport, id=key, campaign_id=campaign, uri=tasks.uri, sha256=tasks.sha256)
+            return session.get_one(t.TaskImport, key).rows
+
+    def add_tasks(self, campaign: UUID, tasks: ArtifactRef, upto: int, rows: Sequence[NewTask], *, last: bool) -> None:
+        """Add the rows up to number *upto* of the manifest; a key that is there already keeps its task. No-op where *upto* is behind."""
+        key = identity(campaign, "import", tasks.sha256)
+        with self._database.transaction() as session:
+            cursor = session.scalars(select(t.TaskImport).where(t.TaskImport.id == key).with_for_update()).one()
+            if cursor.finished_at is not None or (cursor.rows >= upto and not last):
+                return
+            self._insert_tasks(session, campaign, rows)
+            cursor.rows = upto
+            if last:
+                cursor.finished_at = func.now()
+
+    def put_tasks(self, campaign: UUID, rows: Sequence[NewTask]) -> int:
+        """Add tasks by hand; a key that is there already keeps its task. How many were new."""
+        with self._database.transaction() as session:
+            added = self._insert_tasks(session, campaign, rows)
+            if added:
+                workflow_id = session.scalars(select(t.Campaign.workflow_id).where(t.Campaign.id == campaign)).one()
+                poke(session, self._tenant, workflow_id)
+            return added
+
+    def _insert_tasks(self, session: Session, campaign: UUID, rows: Sequence[NewTask]) -> int:
+        owner = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
+        if owner.state is CampaignState.CLOSED:
+            raise Conflict(f"the campaign {owner.name!r} is closed", field="campaign", remedy="open another one")
+        spec = load(owner.spec)
+        values = [
+            {
+                "id": identity(campaign, row.key),
+                "campaign_id": campaign,
+                "key": row.key,
+                "payload": row.payload,
+                "priority": row.priority,
+                "gold": row.gold,
+                "prediction": row.prediction,
+                "overlap": spec.overlap.labels if row.gold is None else GOLD_OVERLAP,
+            }
+            for row in {row.key: row for row in rows}.values()
+        ]
+        if not values:
+            return 0
+        new = set(
+            session.scalars(insert(t.Task).on_conflict_do_nothing().returning(t.Task.id), [{"tenant": self._tenant, **v} for v in values])
+        )
+        owner.total += sum(value["id"] in new and value["gold"] is None for value in values)
+        return len(new)
+
+    def command(self, campaign: UUID, kind: str, command_id: str, command: CampaignCommand) -> CampaignRow:
+        """Pause, resume, extend or close; once per *command_id*. Raises Conflict for a stale ``expected_version`` or change."""
+        with self._database.transaction() as session:
+            row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
+            if session.scalar(select(t.CampaignEvent.id).where(t.CampaignEvent.campaign_id == campaign, t.CampaignEvent.key == command_id)):
+                return campaign_row(row)
+            if command.expected_version is not None and command.expected_version != row.version:
+                raise Conflict(
+                    f"the campaign is at version {row.version}, not {command.expected_version}",
+                    field="expected_version",
+                    remedy="look at the campaign again, then decide",
+                )
+            if row.state not in _COMMANDS[kind]:
+                raise Conflict(f"a campaign that is {row.state} cannot {kind}", field="campaign")
+            row.state = _COMMANDS[kind][row.state]
+            row.version += 1
+            if kind == "extend":
+                row.deadline = _later(command, row.deadline)
+            if kind == "close":
+                row.closed_reason = plain(command.reason) or f"closed by {plain(command.actor)}"
+            self._note(
+                session, campaign, command_id, kind, command.actor, {"reason": command.reason, "deadline": str(command.deadline or "")}
+            )
+            session.flush()
+            return campaign_row(row)
+
+    def close(self, campaign: UUID, reason: str) -> CampaignRow:
+        """No answer is valid from here on. Waits for answers that are being committed."""
+        with self._database.transaction() as session:
+            own_campaign(session, campaign)
+            row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
+            if row.state is not CampaignState.CLOSED:
+                row.state, row.closed_reason, row.closed_at = CampaignState.CLOSED, row.closed_reason or reason, datetime.now(UTC)
+                row.version += 1
+                self._note(session, campaign, "close", "closed", "perdure", {"reason": row.closed_reason})
+                session.flush()
+            return campaign_row(row)
+
+    def export(self, campaign: UUID) -> Iterator[Json]:
+        """Each decided task by its key: label, posterior, opinions with their labelers. The same every time once the campaign is closed."""
+        after = ""
+        while True:
+            with self._database.transaction() as session:
+                lines = self._lines(session, campaign, after)
+            yield from lines
+            if len(lines) < _EXPORTED:
+                return
+            after = lines[-1]["key"]
+
+    def _lines(self, session: Session, campaign: UUID, after: str) -> list[Json]:
+        d, task = t.Decision, t.Task
+        decided = session.execute(
+            select(task.id, task.key, task.payload, d.label, d.posterior, d.method, d.decided_by)
+            .join(d, d.task_id == task.id)
+            .where(task.campaign_id == campaign, task.gold.is_(None), task.key > after)
+            .order_by(task.key)
+            .limit(_EXPORTED)
+        ).all()
+        a = t.Annotation
+        opinions: dict[UUID, list[Json]] = {row.id: [] for row in decided}
+        found = session.execute(
+            select(a.id, a.task_id, a.value, a.source, t.Labeler.principal)
+            .join(t.Labeler, t.Labeler.id == a.labeler_id)
+            .where(a.task_id.in_(opinions), a.status == AnnotationStatus.VALID)
+            .order_by(a.task_id, a.id)
+        )
+        for each in found:
+            opinions[each.task_id].append({"id": str(each.id), "labeler": each.principal, "value": each.value, "source": each.source})
+        return [
+            {
+                "key": row.key,
+                "payload": row.payload,
+                "label": row.label,
+                "posterior": row.posterior,
+                "method": row.method,
+                "decided_by": row.decided_by,
+                "opinions": opinions[row.id],
+            }
+            for row in decided
+        ]
+
+    def snapshot(self, campaign: UUID, artifact: ArtifactRef, tasks: int, statistics: Json) -> int:
+        """Record a snapshot; returns its number, the same for the same content."""
+        key = identity(campaign, "snapshot", artifact.sha256)
+        with self._database.transaction() as session:
+            self._lock(session, "snapshot", str(campaign))
+            number = session.scalar(
+                select(func.coalesce(func.max(t.LabelSnapshot.number), 0) + 1).where(t.LabelSnapshot.campaign_id == campaign)
+            )
+            kept = self._artifact(session, t.ArtifactKind.LABELS, artifact)
+            values: dict[str, Any] = {"artifact_id": kept, "sha256": artifact.sha256, "tasks": tasks, "statistics": statistics}
+            self._add(session, t.LabelSnapshot, id=key, campaign_id=campaign, number=number, **values)
+            return session.get_one(t.LabelSnapshot, key).number
+
+    def _note(self, session: Session, campaign: UUID, key: str, kind: str, actor: str, detail: Json) -> bool:
+        return self._add(
+            session, t.CampaignEvent, campaign_id=campaign, key=key, kind=kind, actor=plain(actor), detail=plain_values(detail)
+        )
+
+    def _found(self, where: ColumnElement[bool], name: str) -> CampaignRow:
+        with self._database.transaction() as session:
+            row = session.scalars(select(t.Campaign).where(t.Campaign.tenant == self._tenant, where)).one_or_none()
+            if row is None:
+                raise NotFound(f"there is no campaign {name}", field="campaign", remedy="`perdure campaigns list` shows all")
+            return campaign_row(row)
+
+    def _key(self, name: str) -> UUID:
+        return identity(self._tenant, "campaign", name)
+
+
+def plain_values(detail: Json) -> Json:
+    """*detail* with texts that Postgres can hold."""
+    return {key: plain(value) if isinstance(value, str) else value for key, value in detail.items()}
+
+
+def campaign_row(row: t.Campaign) -> CampaignRow:
+    """The row as a plain value."""
+    return CampaignRow(
+        id=row.id,
+        name=row.name,
+        spec=load(row.spec),
+        state=row.state,
+        version=row.version,
+        workflow_id=row.workflow_id,
+        requested_by=row.requested_by,
+        total=row.total,
+        decided=row.decided,
+        rejected=row.rejected,
+        opened_at=row.opened_at,
+        deadline=row.deadline,
+        closed_at=row.closed_at,
+        closed_reason=row.closed_reason,
+    )
+
+
+def _later(command: CampaignCommand, now: datetime | None) -> datetime:
+    if command.deadline is None or command.deadline.tzinfo is None:
+        raise InvalidInput("a deadline with its time zone is needed", field="deadline", remedy='write {"deadline": "2027-01-31T12:00:00Z"}')
+    if now is not None and command.deadline <= now:
+        raise InvalidInput(f"the deadline is {now.isoformat()} already", field="deadline", remedy="name a later one")
+    return command.deadline

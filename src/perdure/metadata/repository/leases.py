@@ -1,0 +1,165 @@
+"""Tasks in people's hands. A lease that has run out needs nobody to notice it: its task is simply free again."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from perdure.errors import AccessDenied, LeaseLost
+from perdure.labeling.ports import Lease
+from perdure.labeling.spec import Campaign, load
+from perdure.messages.labeling import AnnotationStatus, AssignmentState, CampaignState, LabelerStatus, TaskState
+from perdure.metadata import tables as t
+from perdure.metadata.repository.answers import AnswerRows
+
+_WIDER = 4  # candidates looked at for each task wanted: some are in others' hands
+
+
+class LabelRows(AnswerRows):
+    """`perdure.labeling.ports.Labels` on Postgres: leases beside the answers."""
+
+    def lease(self, campaign: UUID, labeler: str, most: int) -> list[Lease]:
+        """Up to *most* tasks for *labeler*, none leased twice; empty where nothing is to be done. Raises AccessDenied for a blocked one."""
+        with self._database.transaction() as session:
+            row = session.execute(select(t.Campaign.spec, t.Campaign.state).where(t.Campaign.id == campaign)).one()
+            who = self.known(session, [labeler])[labeler]
+            if who.status is LabelerStatus.BLOCKED:
+                raise AccessDenied(
+                    f"{labeler} gets no tasks: too many answers to known questions were wrong", remedy="ask the owner of the campaign"
+                )
+            if row.state is not CampaignState.OPEN:
+                return []
+            spec = load(row.spec)
+            self._expire(session, who.id)
+            chosen = self._gold(session, campaign, who.id, spec, most)
+            chosen += self._free(session, campaign, who.id, most - len(chosen))
+            return [self._hold(session, task, who.id, spec) for task in chosen]
+
+    def extend(self, assignment: UUID, token: UUID) -> datetime:
+        """Hold a lease for longer. Raises LeaseLost."""
+        with self._database.transaction() as session:
+            held = self._held(session, assignment, token)
+            spec = session.scalars(
+                select(t.Campaign.spec).join(t.Task, t.Task.campaign_id == t.Campaign.id).where(t.Task.id == held.task_id)
+            ).one()
+            held.expires_at = datetime.now(UTC) + load(spec).lease
+            return held.expires_at
+
+    def release(self, assignment: UUID, token: UUID) -> None:
+        """Give a task back. Raises LeaseLost."""
+        with self._database.transaction() as session:
+            held = self._held(session, assignment, token)
+            held.state, held.ended_at = AssignmentState.RELEASED, datetime.now(UTC)
+
+    def held(self, assignment: UUID, token: UUID) -> tuple[UUID, str, str]:
+        """Campaign, task key and labeler of an assignment, whether its lease still runs or was submitted before. Raises LeaseLost."""
+        with self._database.transaction() as session:
+            row = session.execute(
+                select(t.Task.campaign_id, t.Task.key, t.Labeler.principal)
+                .select_from(t.Assignment)
+                .join(t.Task, t.Task.id == t.Assignment.task_id)
+                .join(t.Labeler, t.Labeler.id == t.Assignment.labeler_id)
+                .where(t.Assignment.id == assignment, t.Assignment.lease_token == token, t.Assignment.tenant == self._tenant)
+                .where(t.Assignment.state.in_((AssignmentState.LEASED, AssignmentState.SUBMITTED, AssignmentState.SKIPPED)))
+            ).one_or_none()
+        if row is None:
+            raise _lost()
+        return row.campaign_id, row.key, row.principal
+
+    def _held(self, session: Session, assignment: UUID, token: UUID) -> t.Assignment:
+        row = session.scalars(
+            select(t.Assignment)
+            .where(t.Assignment.id == assignment, t.Assignment.lease_token == token, t.Assignment.tenant == self._tenant)
+            .where(t.Assignment.state == AssignmentState.LEASED, t.Assignment.expires_at > func.now())
+            .with_for_update()
+        ).one_or_none()
+        if row is None:
+            raise _lost()
+        return row
+
+    def _expire(self, session: Session, labeler: UUID) -> None:
+        a = t.Assignment
+        session.execute(
+            update(a)
+            .where(a.labeler_id == labeler, a.state == AssignmentState.LEASED, a.expires_at <= func.now())
+            .values(state=AssignmentState.EXPIRED, ended_at=func.now())
+        )
+
+    def _free(self, session: Session, campaign: UUID, labeler: UUID, most: int) -> list[t.Task]:
+        """Locked first, and looked at again then: whoever leases must hold the task's row, so what is seen now stays so."""
+        if most <= 0:
+            return []
+        task = t.Task
+        query = (
+            select(task)
+            .where(task.campaign_id == campaign, task.state == TaskState.OPEN, task.gold.is_(None), ~_answered(labeler), ~_has(labeler))
+            .order_by(task.priority.desc(), task.id)
+            .limit(most * _WIDER)
+            .with_for_update(skip_locked=True)
+        )
+        candidates = list(session.scalars(query))
+        others = select(t.Assignment.task_id, t.Assignment.labeler_id).where(
+            t.Assignment.task_id.in_([each.id for each in candidates]),
+            t.Assignment.state == AssignmentState.LEASED,
+            t.Assignment.expires_at > func.now(),
+        )
+        holders: dict[UUID, set[UUID]] = {}
+        for row in session.execute(others):
+            holders.setdefault(row.task_id, set()).add(row.labeler_id)
+        free = [
+            each
+            for each in candidates
+            if labeler not in holders.get(each.id, ()) and each.n_valid + len(holders.get(each.id, ())) < each.overlap
+        ]
+        return free[:most]
+
+    def _gold(self, session: Session, campaign: UUID, labeler: UUID, spec: Campaign, most: int) -> list[t.Task]:
+        """Sometimes a task whose answer is known, which this labeler has not seen."""
+        if random.random() >= 1 - (1 - spec.gold.rate) ** most:
+            return []
+        task = t.Task
+        query = select(task).where(task.campaign_id == campaign, task.gold.is_not(None), ~_answered(labeler), ~_has(labeler))
+        return list(session.scalars(query.order_by(func.random()).limit(1).with_for_update(skip_locked=True)))
+
+    def _hold(self, session: Session, task: t.Task, labeler: UUID, spec: Campaign) -> Lease:
+        shown = task.prediction is not None and spec.predictions.show and random.random() >= spec.predictions.blind
+        lease = Lease(
+            assignment=uuid4(),
+            token=uuid4(),
+            expires_at=datetime.now(UTC) + spec.lease,
+            task=task.key,
+            payload=task.payload,
+            prediction=task.prediction if shown else None,
+        )
+        self._add(
+            session,
+            t.Assignment,
+            id=lease.assignment,
+            task_id=task.id,
+            labeler_id=labeler,
+            state=AssignmentState.LEASED,
+            lease_token=lease.token,
+            expires_at=lease.expires_at,
+            prediction_shown=shown,
+        )
+        return lease
+
+
+def _answered(labeler: UUID) -> ColumnElement[bool]:
+    a = t.Annotation
+    standing = a.status.in_((AnnotationStatus.VALID, AnnotationStatus.SKIPPED))
+    return select(a.id).where(a.task_id == t.Task.id, a.labeler_id == labeler, standing).exists()
+
+
+def _has(labeler: UUID) -> ColumnElement[bool]:
+    a = t.Assignment
+    held = a.state.in_((AssignmentState.LEASED, AssignmentState.SUBMITTED))
+    return select(a.id).where(a.task_id == t.Task.id, a.labeler_id == labeler, held).exists()
+
+
+def _lost() -> LeaseLost:
+    return LeaseLost("this task is no longer in your hands", field="lease_token", remedy="lease again; an answer that was sent is kept")

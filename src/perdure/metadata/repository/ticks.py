@@ -1,0 +1,209 @@
+"""One look at a campaign: what can be decided is decided, the ladder is climbed, and it is said whether the campaign is over.
+
+Every change is guarded by the state that it starts from: two ticks at once (an attempt that slept, and its successor) do no more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from perdure.errors import Conflict, InvalidInput, NotFound
+from perdure.keys import digest
+from perdure.labeling.consensus import Consensus, Opinion, Verdict, decide
+from perdure.labeling.spec import Campaign, Rung, load
+from perdure.messages.labeling import AnnotationStatus, CampaignState, TaskState, Tick
+from perdure.metadata import tables as t
+from perdure.metadata.jsonb import plain
+from perdure.metadata.repository.answers import poke, share_campaign
+from perdure.metadata.repository.campaigns import PlainCampaignRows
+from perdure.metadata.repository.requeue import requeue_blocked
+
+IDLE = timedelta(minutes=1)  # between looks that nobody asked for: a lost poke costs no more than that
+ASLEEP = timedelta(minutes=10)  # the same, of a campaign in which nothing has happened for a while
+
+
+class CampaignRows(PlainCampaignRows):
+    """`perdure.labeling.ports.Campaigns` on Postgres."""
+
+    def tick(self, campaign: UUID, limit: int = 500) -> Tick:
+        """Decide up to *limit* tasks, climb the ladder, say whether the campaign is over."""
+        with self._database.transaction() as session:
+            requeue_blocked(session, self._tenant)
+        with self._database.transaction() as session:
+            row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant)).one()
+            spec = load(row.spec)
+            decided = self._decide(session, campaign, spec, limit)
+            row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
+            row.decided += decided.ended
+            session.flush()
+            over = self._over(session, row, spec)
+            next_look = self._next_look(row, spec)
+            unfinished = row.total - row.decided - row.rejected
+        return Tick(
+            total=row.total,
+            decided=row.decided,
+            rejected=row.rejected,
+            open=unfinished,
+            state=row.state,
+            over=over,
+            next_look=next_look if decided.looked else min(ASLEEP, next_look * 10 if next_look >= IDLE else next_look),
+            more=decided.looked >= limit,
+        )
+
+    # --- decisions -----------------------------------------------------------------------------------------------------
+
+    def _decide(self, session: Session, campaign: UUID, spec: Campaign, limit: int) -> _Looked:
+        full = list(
+            session.scalars(
+                select(t.Task)
+                .where(t.Task.campaign_id == campaign, t.Task.state == TaskState.FULL)
+                .order_by(t.Task.id)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            )
+        )
+        opinions = self._opinions(session, [task.id for task in full])
+        rows: list[dict[str, Any]] = []
+        for task in full:
+            given = opinions.get(task.id, [])
+            if not given:
+                task.state = TaskState.OPEN  # what made it full has been taken back
+                continue
+            verdict = decide([opinion for _, opinion in given], spec.choices, spec.overlap)
+            if verdict.verdict is Verdict.DECIDED:
+                task.state = TaskState.DECIDED
+                rows.append(_decision(self._tenant, task, verdict, given))
+            elif verdict.verdict is Verdict.MORE:
+                task.state, task.overlap = TaskState.OPEN, len(given) + 1
+            else:
+                task.state = TaskState.DISPUTED
+        session.flush()
+        if rows:
+            statement = insert(t.Decision).on_conflict_do_nothing().returning(t.Decision.task_id)
+            return _Looked(len(full), len(session.execute(statement, rows).all()))
+        return _Looked(len(full), 0)
+
+    def _opinions(self, session: Session, tasks: list[UUID]) -> dict[UUID, list[tuple[str, Opinion]]]:
+        a, labeler = t.Annotation, t.Labeler
+        found = session.execute(
+            select(a.id, a.revision, a.task_id, a.value, labeler.principal, labeler.gold_right, labeler.gold_wrong)
+            .join(labeler, labeler.id == a.labeler_id)
+            .where(a.task_id.in_(tasks), a.status == AnnotationStatus.VALID)
+            .order_by(a.task_id, a.id)
+        )
+        opinions: dict[UUID, list[tuple[str, Opinion]]] = {}
+        for row in found:
+            opinion = Opinion(value=row.value, labeler=row.principal, right=row.gold_right, wrong=row.gold_wrong)
+            opinions.setdefault(row.task_id, []).append((f"{row.id}/{row.revision}", opinion))
+        return opinions
+
+    def adjudicate(self, campaign: UUID, task: str, actor: str, value: Any, reason: str) -> None:
+        """Decide a disputed task by hand. Raises NotFound, InvalidInput; Conflict for one of its own labelers, or another decision."""
+        with self._database.transaction() as session:
+            share_campaign(session, campaign)
+            found = session.scalars(
+                select(t.Task).where(t.Task.campaign_id == campaign, t.Task.key == task).with_for_update()
+            ).one_or_none()
+            if found is None:
+                raise NotFound(f"there is no task {task!r} in this campaign", field="task")
+            row = session.get_one(t.Campaign, campaign)
+            if wrong := load(row.spec).check(value):
+                raise InvalidInput(wrong, field="value")
+            known = session.get(t.Decision, found.id)
+            if known is not None:
+                if known.decided_by == plain(actor) and known.label == value:
+                    return
+                raise Conflict(f"the task {task!r} is decided already", field="task")
+            given = self._opinions(session, [found.id]).get(found.id, [])
+            if any(opinion.labeler == actor for _, opinion in given):
+                raise Conflict("who answered a task does not adjudicate it", field="actor", remedy="let somebody else decide")
+            verdict = Consensus(verdict=Verdict.DECIDED, label=value, posterior=1.0, method="adjudicated")
+            session.execute(
+                insert(t.Decision),
+                [{**_decision(self._tenant, found, verdict, given), "decided_by": plain(actor), "reason": plain(reason)}],
+            )
+            found.state = TaskState.DECIDED
+            session.flush()
+            session.execute(update(t.Campaign).where(t.Campaign.id == campaign).values(decided=t.Campaign.decided + 1))
+            poke(session, self._tenant, row.workflow_id)
+
+    # --- time ----------------------------------------------------------------------------------------------------------
+
+    def _over(self, session: Session, row: t.Campaign, spec: Campaign) -> str | None:
+        now: datetime = session.scalars(select(func.now())).one()
+        for number, rung in _due(row, spec, now):
+            self._climb(session, row, spec, number, rung)
+        if row.state is CampaignState.CLOSED or row.closed_reason is not None:
+            return row.closed_reason
+        if spec.standing:
+            return None
+        if spec.quota is not None and row.decided >= spec.quota:
+            return f"the quota of {spec.quota} is reached"
+        if row.deadline is not None and now >= row.deadline:
+            return "the deadline is over"
+        importing = session.scalar(
+            select(t.TaskImport.id).where(t.TaskImport.campaign_id == row.id, t.TaskImport.finished_at.is_(None)).limit(1)
+        )
+        if row.total and importing is None and row.decided + row.rejected >= row.total:
+            return "every task has its label"
+        return None
+
+    def _climb(self, session: Session, row: t.Campaign, spec: Campaign, number: int, rung: Rung) -> None:
+        """One rung, once: an event, a message to people, and what the rung does."""
+        left = row.total - row.decided - row.rejected
+        detail = {"after": rung.after, "left": left, "tell": rung.tell or spec.owner}
+        if not self._note(session, row.id, f"rung/{number}/{row.deadline}", rung.then, "perdure", detail):
+            return
+        message = {"kind": rung.then, "campaign": row.name, "left": left, "deadline": str(row.deadline)}
+        session.execute(insert(t.Outbox).values(tenant=self._tenant, topic="notify", target=rung.tell or spec.owner, payload=message))
+        if rung.then == "close":
+            row.closed_reason = f"closed at {rung.after:.0%} of its time, with {left} tasks left"
+        elif rung.then == "lower_overlap":
+            asked = (t.Task.campaign_id == row.id, t.Task.state == TaskState.OPEN, t.Task.gold.is_(None))
+            session.execute(update(t.Task).where(*asked, t.Task.overlap > 1).values(overlap=t.Task.overlap - 1))
+            session.execute(update(t.Task).where(*asked, t.Task.n_valid >= t.Task.overlap).values(state=TaskState.FULL))
+            poke(session, self._tenant, row.workflow_id)
+
+    def _next_look(self, row: t.Campaign, spec: Campaign) -> timedelta:
+        now = datetime.now(UTC)
+        times = [row.deadline] if row.deadline else []
+        if row.deadline:
+            times += [row.opened_at + rung.after * (row.deadline - row.opened_at) for rung in spec.ladder]
+        ahead = [at - now for at in times if at > now]
+        return max(timedelta(seconds=1), min([IDLE, *ahead]))
+
+
+class _Looked:
+    """How many tasks were looked at, and how many of them have a label now."""
+
+    def __init__(self, looked: int, ended: int) -> None:
+        self.looked, self.ended = looked, ended
+
+
+def _due(row: t.Campaign, spec: Campaign, now: datetime) -> Iterator[tuple[int, Rung]]:
+    if row.deadline is None or row.state is CampaignState.CLOSED:
+        return
+    whole = row.deadline - row.opened_at
+    for number, rung in enumerate(spec.ladder):
+        if now >= row.opened_at + rung.after * whole:
+            yield number, rung
+
+
+def _decision(tenant: str, task: t.Task, verdict: Consensus, given: list[tuple[str, Opinion]]) -> dict[str, Any]:
+    return {
+        "tenant": tenant,
+        "task_id": task.id,
+        "campaign_id": task.campaign_id,
+        "label": verdict.label,
+        "posterior": verdict.posterior,
+        "method": verdict.method,
+        "inputs_sha256": digest(sorted(name for name, _ in given)),
+        "decided_by": "perdure",
+    }
