@@ -44,8 +44,9 @@ def project(
     engine: str = "local",
     patience: str = "20s",
 ) -> Path:
+    """Write a project below *folder*; returns its specification."""
     (folder / "rows.tsv").write_text(rows)
-    (folder / "steps.py").write_text(textwrap.dedent(code))
+    (folder / "steps.py").write_text(f"{textwrap.dedent(code)}\n# {name}\n")  # other code: no other test's results are reused
     file = folder / "pipeline.yaml"
     file.write_text(PIPELINE.format(name=name, train=train, engine=engine, patience=patience))
     return file
@@ -61,6 +62,7 @@ def run(settings: Settings, file: Path, name: str) -> Ended:
 
 
 def run_applied(settings: Settings, name: str) -> Ended:
+    """Run the applied pipeline *name* to its end."""
     workflow_id = f"run/{name}/{uuid.uuid4().hex[:8]}"
     failure = asyncio.run(execute(settings, name, workflow_id))
     database = Database(settings.postgres)
