@@ -58,7 +58,8 @@ class Busy:
 class One:
     @workflow.run
     async def run(self, name: str) -> Any:
-        return await workflow.execute_activity(name, **{**JOB, "task_queue": workflow.info().task_queue})
+        config: workflow.ActivityConfig = {**JOB, "task_queue": workflow.info().task_queue}
+        return await workflow.execute_activity(name, **config)
 
 
 async def test_who_waits_holds_no_place_and_says_why(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
