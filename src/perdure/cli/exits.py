@@ -70,6 +70,7 @@ BY_ERROR = {
     "PatienceExhausted": Exit.UNREACHABLE,
     "EvidenceChanged": Exit.CONFLICT,
     "VoteRefused": Exit.CONFLICT,
+    "LeaseLost": Exit.CONFLICT,
 }
 
 
