@@ -1,7 +1,8 @@
 """Labels that active and random selection need for the same metric, on the moderation data, over ten seeds.
 
 Aim: at most half. Each seed draws its own test split (never asked about) and its own first 500 labels; the transform is fitted on the
-labeled rows only, as in a run. The metric is the area under the precision-recall curve; the target is what random selection reaches at the end.
+labeled rows only, as in a run. The metric is the area under the precision-recall curve; the target is what random selection reaches
+at the end.
 """
 
 from __future__ import annotations
