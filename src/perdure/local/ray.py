@@ -78,6 +78,7 @@ def service(home: Home, ports: dict[str, int], settings: Settings) -> Service:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps every part to 127.0.0.1; otherwise the Jobs API hangs on another address
             "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(START_LIMIT),  # their defaults are too short for a busy machine
             "RAY_agent_register_timeout_ms": str(START_LIMIT * 1000),
+            "NODE_STATS_UPDATE_INTERVAL_SECONDS": "1",  # before it knows its nodes a new head refuses jobs; its default is 15
             "RAY_ROTATION_MAX_BYTES": str(10 << 20),
             "RAY_ROTATION_BACKUP_COUNT": "2",
             "RAY_START_HOOK": f"{__name__}.lean",
