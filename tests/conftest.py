@@ -29,6 +29,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(FOREIGN):
                 patch.delenv(name)
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # many processes start here, and each would compile all it imports
         patch.setenv("PERDURE_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
