@@ -86,6 +86,15 @@ class WorkerSettings(_Group):
     shutdown_seconds: float = Field(30, description="seconds that activities are given at SIGTERM")
 
 
+class NotifySettings(_Group):
+    """Where people are told what concerns them; unset: nowhere."""
+
+    url: str | None = Field(None, description="address that gets signed web hooks (Standard Webhooks)")
+    secret: str | None = Field(None, description="secret reference of their signature: whsec_ and base64")
+    slack: str | None = Field(None, description="secret reference of the address of a Slack incoming web hook")
+    allow_private: bool = Field(False, description="whether these may be addresses inside, such as 10.0.0.7 or localhost")
+
+
 class Settings(BaseSettings):
     """Everything that a process of Perdure is told from outside. ``Settings(home=folder)`` reads that folder's file."""
 
@@ -99,6 +108,7 @@ class Settings(BaseSettings):
     ray: RaySettings = RaySettings()
     mlflow: MlflowSettings = MlflowSettings()
     worker: WorkerSettings = WorkerSettings()
+    notify: NotifySettings = NotifySettings()
     log_level: str = Field("INFO", description="least level that is logged")
 
     @property

@@ -1,0 +1,145 @@
+"""Tells people: signed web hooks to an address of the owner's, and Slack messages.
+
+Signatures are those of Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks, specification 1.0): HMAC-SHA256 over
+``id.timestamp.body``. An address is resolved once, checked, and connected to by number, so that a name which changes its mind between
+check and connection cannot reach the inside.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from perdure.config import NotifySettings, resolve_secret
+from perdure.errors import InvalidInput
+
+TIMEOUT = 15.0  # seconds for one attempt
+MOST_BYTES = 20_000  # of a body: it says what happened and where to look, not everything
+RETRIES = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds after each attempt; the specification's schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """How an attempt ended. ``retry_after`` none with ``ok`` false: never again (the receiver said that it is gone, or cannot be meant)."""
+
+    ok: bool
+    problem: str = ""
+    retry_after: float | None = None
+
+
+class Notifier:
+    """Sends one message to every channel that the settings name."""
+
+    def __init__(self, settings: NotifySettings) -> None:
+        self._settings = settings
+        self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._client.close()
+
+    def send(self, id: str, target: str, payload: dict[str, Any], attempt: int = 0) -> Sent:
+        """Send the message *id* for *target* (a person or group). The same id at every attempt: receivers tell repeats by it."""
+        outcomes = []
+        if self._settings.url:
+            outcomes.append(self._hook(self._settings.url, id, target, payload, attempt))
+        if self._settings.slack:
+            outcomes.append(self._slack(resolve_secret(self._settings.slack), target, payload, attempt))
+        failed = [each for each in outcomes if not each.ok]
+        return failed[0] if failed else Sent(ok=True)
+
+    def _hook(self, url: str, id: str, target: str, payload: dict[str, Any], attempt: int) -> Sent:
+        body = json.dumps({"type": f"perdure.{payload.get('kind', 'message')}", "to": target, "data": payload}, default=str).encode()
+        if len(body) > MOST_BYTES:
+            return Sent(ok=False, problem=f"the message has {len(body)} bytes; at most {MOST_BYTES} are sent")
+        headers = {"content-type": "application/json"}
+        if self._settings.secret:
+            headers |= signature(resolve_secret(self._settings.secret), id, int(time.time()), body)
+        return self._post(url, body, headers, attempt)
+
+    def _slack(self, url: str, target: str, payload: dict[str, Any], attempt: int) -> Sent:
+        body = json.dumps(slack_message(target, payload), default=str).encode()
+        return self._post(url, body, {"content-type": "application/json"}, attempt)
+
+    def _post(self, url: str, body: bytes, headers: dict[str, str], attempt: int) -> Sent:
+        again = float(RETRIES[attempt]) if attempt < len(RETRIES) else None
+        try:
+            address, name = outside(url, private=self._settings.allow_private)
+            request = self._client.build_request(
+                "POST", address, content=body, headers={**headers, "host": name}, extensions={"sni_hostname": name.split(":")[0]}
+            )
+            answer = self._client.send(request)
+        except InvalidInput as err:
+            return Sent(ok=False, problem=err.problem, retry_after=again)
+        except (httpx.HTTPError, OSError) as err:
+            return Sent(ok=False, problem=f"{type(err).__name__} at {urlsplit(url).hostname}", retry_after=again)
+        if answer.is_success:
+            return Sent(ok=True)
+        problem = f"{urlsplit(url).hostname} answered {answer.status_code}"
+        if answer.status_code == httpx.codes.GONE:
+            return Sent(ok=False, problem=problem)
+        wished = answer.headers.get("retry-after", "")
+        return Sent(ok=False, problem=problem, retry_after=max(again or 0.0, float(wished)) if wished.isdigit() and again else again)
+
+
+def signature(secret: str, id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The three headers. *secret* is ``whsec_`` and base64. Raises InvalidInput where it is not."""
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError as err:
+        raise InvalidInput(
+            "the secret is not base64", field="notify.secret", remedy="make one: `openssl rand -base64 32`, written after whsec_"
+        ) from err
+    digest = hmac.new(key, b".".join((id.encode(), str(timestamp).encode(), body)), hashlib.sha256).digest()
+    return {"webhook-id": id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}
+
+
+def outside(url: str, *, private: bool) -> tuple[str, str]:
+    """*url* with its host as a number, and the name that belongs into ``Host``.
+
+    Raises InvalidInput for anything but http(s), and, unless *private*, for an address that is not on the public internet, whatever of its
+    addresses that is.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput("only http and https addresses are told", field="notify.url")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
+    except OSError as err:
+        raise InvalidInput(f"{parts.hostname} has no address", field="notify.url") from err
+    inside = sorted(address for address in found if not ipaddress.ip_address(address.split("%")[0]).is_global)
+    if inside and not private:
+        raise InvalidInput(
+            f"{parts.hostname} is {inside[0]}, which is not on the public internet",
+            field="notify.url",
+            remedy="set notify.allow_private where that is meant",
+        )
+    number = sorted(found)[0]
+    literal = f"[{number}]" if ":" in number else number
+    return urlunsplit((parts.scheme, f"{literal}:{port}", parts.path or "/", parts.query, "")), parts.netloc.rpartition("@")[2]
+
+
+def slack_message(target: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """A message for a Slack incoming web hook. Where an approval is wanted, with buttons that carry nothing but its id and evidence."""
+    lines = [f"*{str(payload.get('kind', 'message')).replace('_', ' ')}* for {target}"]
+    lines += [f"{key}: {value}" for key, value in payload.items() if key not in ("kind", "approval", "evidence_sha256")]
+    blocks: list[dict[str, Any]] = [{"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(lines)[:2_900]}}]
+    if approval := payload.get("approval"):
+        value = f"{approval}:{payload.get('evidence_sha256', '')}"
+        buttons = [
+            {"type": "button", "text": {"type": "plain_text", "text": text}, "action_id": action, "value": value, "style": style}
+            for text, action, style in (("Approve", "approve", "primary"), ("Reject", "reject", "danger"))
+        ]
+        blocks.append({"type": "actions", "elements": buttons})
+    return {"text": lines[0], "blocks": blocks}
