@@ -15,11 +15,13 @@ from perdure.activities.claims import Claims, Environment
 from perdure.activities.evaluation import EvaluationActivities
 from perdure.activities.guard import Guard
 from perdure.activities.jobs import JobRunner
+from perdure.activities.labeling import LabelingActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
 from perdure.activities.runs import RunActivities
 from perdure.activities.training import TrainingActivities
 from perdure.adapters.job_files import S3JobFiles
+from perdure.adapters.lines import S3Lines
 from perdure.adapters.local_jobs import LocalJobs
 from perdure.adapters.no_ray import NoRay
 from perdure.adapters.ray_jobs import RayJobs
@@ -27,7 +29,7 @@ from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
 from perdure.messages.jobs import Engine
 from perdure.metadata.database import Database
-from perdure.metadata.repository import DatasetRows, ModelRows, PromotionRows, RunRows, StepRows
+from perdure.metadata.repository import CampaignRows, DatasetRows, LabelRows, ModelRows, PromotionRows, RunRows, StepRows
 from perdure.ports import Compute
 from perdure.workers.orphans import stopping_orphans
 from perdure.workers.registry import Activities, WorkerSpec
@@ -65,6 +67,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             training=TrainingActivities(runs, steps, models, claims, jobs, storage),
             evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, storage),
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
+            labeling=LabelingActivities(CampaignRows(database), LabelRows(database), S3Lines(objects)),
         )
 
 

@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.activities.evaluation import EvaluationActivities
+from perdure.activities.labeling import LabelingActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
 from perdure.activities.runs import RunActivities
 from perdure.activities.training import TrainingActivities
 from perdure.workflows.evaluation import ModelEvaluation
+from perdure.workflows.labeling import LabelingCampaign
 from perdure.workflows.pipeline import TrainingPipeline
 from perdure.workflows.policies import DATA, MAIN, TRAIN
 from perdure.workflows.preparation import DataPreparation
 from perdure.workflows.promotion import ModelPromotion
 from perdure.workflows.training import DistributedTraining
 
-WORKFLOWS: list[type] = [TrainingPipeline, DataPreparation, DistributedTraining, ModelEvaluation, ModelPromotion]
+WORKFLOWS: list[type] = [TrainingPipeline, DataPreparation, DistributedTraining, ModelEvaluation, ModelPromotion, LabelingCampaign]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Activities:
     training: TrainingActivities
     evaluation: EvaluationActivities
     promotion: PromotionActivities
+    labeling: LabelingActivities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,13 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.promotion.vote,
                 act.promotion.approval,
                 act.promotion.close,
+                act.labeling.open,
+                act.labeling.import_tasks,
+                act.labeling.tick,
+                act.labeling.command,
+                act.labeling.answer,
+                act.labeling.close,
+                act.labeling.snapshot,
             ],
         ),
         WorkerSpec(

@@ -49,3 +49,12 @@ CHILD: ChildConfig = {
 
 PARTITIONS_PER_EXECUTION = 500
 """A preparation continues as new after this many partitions: about 12 history events each."""
+
+TICK_EVERY = 1.0  # seconds
+"""A campaign looks at its rows this often while pokes keep coming; after a quiet time at once."""
+TICKS_PER_EXECUTION = 300
+"""A campaign continues as new after this many looks (about 12 history events each), or when the server suggests it."""
+AWAY = timedelta(minutes=1)
+"""A campaign whose rows could not be reached for longer than patience looks again after this."""
+DRAIN = timedelta(seconds=5)
+"""For so long, a campaign that is to go on in a new execution lets updates come in; then it refuses further ones until all are answered."""

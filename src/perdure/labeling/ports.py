@@ -5,15 +5,16 @@ Every method is one transaction and idempotent under its keys. All raise `StoreU
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from perdure.labeling.spec import Campaign
 from perdure.messages.common import ArtifactRef, Json
-from perdure.messages.labeling import AnswerResult, CampaignCommand, CampaignState, LabelerStatus, TaskState, Tick
+from perdure.messages.labeling import AnnotationStatus, AnswerResult, CampaignCommand, CampaignState, LabelerStatus, TaskState, Tick
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,15 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a lease is about, and whose it is."""
+
+    campaign: UUID
+    task: str
+    labeler: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Incoming:
     """An answer on its way in, from whichever channel. ``lease`` (assignment, token) is that under which it was given, if any.
 
@@ -101,6 +111,28 @@ class Progress:
     labelers: list[LabelerRow] = field(default_factory=list)
 
 
+Send = Callable[[list[str]], dict[str, str]]
+"""Tells targets, and returns those that could not be told with the reason. Raises Transient where nobody can be told now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """What one delivery did: targets told, their rows, and targets that failed."""
+
+    targets: int
+    rows: int
+    failed: int
+    told: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """Rows of the outbox that were not sent yet."""
+
+    rows: int
+    oldest: timedelta
+
+
 class Campaigns(Protocol):
     """Campaigns and their tasks."""
 
@@ -114,10 +146,13 @@ class Campaigns(Protocol):
         """Raises NotFound."""
 
     def imported(self, campaign: UUID, tasks: ArtifactRef) -> int:
-        """How many rows of this manifest are in; opens the import."""
+        """How many rows of this manifest are in; opens the import, again where it was refused."""
 
     def add_tasks(self, campaign: UUID, tasks: ArtifactRef, upto: int, rows: Sequence[NewTask], *, last: bool) -> None:
         """Add the rows up to number *upto* of the manifest; a key that is there already keeps its task. No-op where *upto* is behind."""
+
+    def refuse_import(self, campaign: UUID, tasks: ArtifactRef, error: Json) -> None:
+        """End an import that cannot be done; what is in stays."""
 
     def command(self, campaign: UUID, kind: str, command_id: str, command: CampaignCommand) -> CampaignRow:
         """Pause, resume, extend or close; once per *command_id*. Raises Conflict for a stale ``expected_version`` or change."""
@@ -125,11 +160,17 @@ class Campaigns(Protocol):
     def tick(self, campaign: UUID, limit: int = 500) -> Tick:
         """Decide what can be decided, climb the ladder, say whether it is over."""
 
+    def adjudicate(self, campaign: UUID, task: str, actor: str, value: Any, reason: str) -> None:
+        """Decide a task by hand. Raises Conflict for one of its own labelers, or a task that is decided otherwise."""
+
     def close(self, campaign: UUID, reason: str) -> CampaignRow:
         """No answer is valid from here on. Waits for answers that are being committed."""
 
     def export(self, campaign: UUID) -> Iterator[Json]:
         """Each decided task by its key: label, posterior, opinions with their labelers. The same every time once the campaign is closed."""
+
+    def annotations(self, campaign: UUID) -> dict[AnnotationStatus, int]:
+        """How many answers are in each status."""
 
     def snapshot(self, campaign: UUID, artifact: ArtifactRef, tasks: int, statistics: Json) -> int:
         """Record a snapshot; returns its number, the same for the same content."""
@@ -147,8 +188,35 @@ class Labels(Protocol):
     def release(self, assignment: UUID, token: UUID) -> None:
         """Give a task back. Raises LeaseLost."""
 
+    def held(self, leases: Sequence[tuple[UUID, UUID]]) -> list[Held | None]:
+        """What each lease (assignment, token) is about, whether it still runs or was answered before; None where it is lost."""
+
     def accept(self, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
         """Every answer's status, in order; annotations, counters and outbox are one transaction. What does not fit gets its ``error``."""
 
-    def adjudicate(self, campaign: UUID, task: str, actor: str, value: Any, reason: str) -> None:
-        """Decide a task by hand. Raises Conflict for one of its own labelers, or a task that is decided otherwise."""
+
+class Lines(Protocol):
+    """Objects that hold lines of JSON: manifests of tasks, label snapshots."""
+
+    def read(self, ref: ArtifactRef) -> AbstractContextManager[Iterator[bytes]]:
+        """Its lines, verified before the first is given. Raises NotFound, CorruptArtifact; ObjectsUnavailable where S3 does not answer."""
+
+    def write(self, kind: str, name: str, lines: Iterable[bytes]) -> ArtifactRef:
+        """Keep the lines as ``{kind}/{sha256}/{name}``. Raises ObjectsUnavailable, StorageFull."""
+
+
+class Outbox(Protocol):
+    """What is to be told outside."""
+
+    def deliver(self, topic: str, send: Send, resting: Collection[str] = (), limit: int = 5_000) -> Delivered:
+        """Hand the targets of unsent rows to *send*, each once, and mark their rows.
+
+        Rows of *resting* targets are left for later, and so are those that somebody else is sending now. What *send* answers for a target
+        is why it failed: its rows are tried again after a while. If it raises, nothing is marked.
+        """
+
+    def unsent(self, topic: str) -> Backlog:
+        """How many rows wait, and how long the oldest has been due."""
+
+    def sweep(self, older_than: timedelta, limit: int = 5_000) -> int:
+        """Delete up to *limit* rows that were sent so long ago; how many that were."""

@@ -85,7 +85,7 @@ class CampaignCursor:
     """What a campaign carries over continue-as-new. All else is rows."""
 
     plan: "CampaignPlan"
-    ticks: int = 0
+    snapshot_at: datetime | None = None  # when a standing campaign's next snapshot is due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,7 @@ class CampaignPlan:
     campaign: UUID
     name: str
     standing: bool = False
+    snapshot_every: timedelta = timedelta(days=1)
     patience: timedelta = PATIENCE
 
 
@@ -124,6 +125,13 @@ class ImportTasks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TasksImported:
+    """Answer of `labeling.import_tasks`: lines of the manifest, all of them in."""
+
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tick:
     """Answer of `labeling.tick`: how far the campaign is, whether it is over and why, and when to look again without a poke."""
 
@@ -135,6 +143,7 @@ class Tick:
     over: str | None = None  # the reason to close: quota, deadline, command
     next_look: timedelta = timedelta(minutes=1)
     more: bool = False  # the tick stopped at its own limit: look again at once
+    imports: list[ArtifactRef] = field(default_factory=list)  # manifests that are not in yet
 
     @property
     def left(self) -> int:
@@ -144,7 +153,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class CloseCampaign:
-    """`labeling.close`: no answer counts from here on; the decisions become a snapshot."""
+    """`labeling.close`: no answer counts from here on."""
 
     campaign: UUID
     reason: str
@@ -178,11 +187,21 @@ class RecordCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CampaignStanding:
+    """Answer of a command: how the campaign stands after it. ``version`` is what the next command may expect."""
+
+    state: CampaignState
+    version: int
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """One answer to one task, from whichever channel.
 
     ``key`` is the caller's name for it: the same key again is the same answer. ``revision`` orders answers of one key (a time, ISO 8601).
-    ``value`` none with ``reason`` is a skip; ``deleted`` takes back what was said under the key.
+    Without a key the newest answer of its labeler to the task counts. ``skip`` is no opinion, with a ``reason``; ``deleted`` takes back
+    what was said under the key.
     """
 
     task: str
@@ -207,10 +226,11 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordAnswers:
-    """`labeling.answer`: the same transaction as over HTTP."""
+    """`labeling.answer`: the same transaction as over HTTP. ``at`` is when they arrived, in every attempt the same."""
 
     campaign: UUID
     answers: Answers
+    at: datetime
     patience: timedelta = PATIENCE
 
 
@@ -232,12 +252,23 @@ class AnswerResults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SnapshotTaken:
+    """Answer of `labeling.snapshot`: the object, its number in the campaign, and its figures (its labelers are in the row only)."""
+
+    snapshot: ArtifactRef
+    number: int
+    tasks: int
+    statistics: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CampaignProgress:
     """Answer of query ``progress``: the workflow's own view; rows know more."""
 
     stage: str
     campaign: UUID | None = None
     tick: Tick | None = None
+    snapshot: SnapshotTaken | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +277,7 @@ class CampaignResult:
 
     campaign: UUID
     snapshot: ArtifactRef
+    number: int
     tasks: int
     complete: bool
     reason: str

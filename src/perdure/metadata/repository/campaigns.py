@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import Session
 
 from perdure.errors import Conflict, InvalidInput, NotFound
@@ -18,12 +17,29 @@ from perdure.labeling.spec import load
 from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.labeling import AnnotationStatus, CampaignCommand, CampaignState
 from perdure.metadata import tables as t
-from perdure.metadata.jsonb import plain
+from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.answers import own_campaign, poke
 from perdure.metadata.repository.rows import Rows
 
 GOLD_OVERLAP = 1_000_000  # a gold task is never full: everybody may be asked
 _EXPORTED = 2_000  # tasks read at once
+
+# one statement for any number of rows: a fifth of the time of one statement a row
+_INSERT_TASKS = text(
+    """
+    with added as (
+      insert into task (tenant, id, campaign_id, key, payload, priority, gold, prediction, overlap)
+      select :tenant, id, :campaign, key, payload::jsonb, priority, gold::jsonb, prediction::jsonb,
+             case when gold is null then :labels else :everybody end
+        from unnest(cast(:ids as uuid[]), cast(:keys as text[]), cast(:payloads as text[]), cast(:priorities as float8[]),
+                    cast(:golds as text[]), cast(:predictions as text[]))
+          as rows (id, key, payload, priority, gold, prediction)
+      on conflict do nothing
+      returning gold
+    )
+    select count(*) as rows, count(*) filter (where gold is null) as asked from added
+    """
+)
 
 # what a command does to the state; a command that is not named for a state is refused there
 _COMMANDS: dict[str, dict[CampaignState, CampaignState]] = {
@@ -67,11 +83,34 @@ class PlainCampaignRows(Rows):
         return self._found(t.Campaign.name == name, repr(name))
 
     def imported(self, campaign: UUID, tasks: ArtifactRef) -> int:
-        """How many rows of this manifest are in; opens the import."""
+        """How many rows of this manifest are in; opens the import, again where it was refused."""
         key = identity(campaign, "import", tasks.sha256)
         with self._database.transaction() as session:
             self._add(session, t.TaskImport, id=key, campaign_id=campaign, uri=tasks.uri, sha256=tasks.sha256)
-            return session.get_one(t.TaskImport, key).rows
+            cursor = session.scalars(select(t.TaskImport).where(t.TaskImport.id == key).with_for_update()).one()
+            if cursor.error is not None:
+                cursor.error = cursor.finished_at = None
+            return cursor.rows
+
+    def refuse_import(self, campaign: UUID, tasks: ArtifactRef, error: Json) -> None:
+        """End an import that cannot be done; what is in stays."""
+        with self._database.transaction() as session:
+            session.execute(
+                update(t.TaskImport)
+                .where(t.TaskImport.id == identity(campaign, "import", tasks.sha256), t.TaskImport.finished_at.is_(None))
+                .values(error=error, finished_at=func.now())
+            )
+
+    def announce(self, campaign: UUID, tasks: ArtifactRef) -> UUID:
+        """Leave a manifest to the campaign's workflow, which imports it; the import's id, the same for the same content."""
+        key = identity(campaign, "import", tasks.sha256)
+        with self._database.transaction() as session:
+            owner = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update(key_share=True)).one()
+            if owner.state is CampaignState.CLOSED:
+                raise Conflict(f"the campaign {owner.name!r} is closed", field="campaign", remedy="open another one")
+            if self._add(session, t.TaskImport, id=key, campaign_id=campaign, uri=tasks.uri, sha256=tasks.sha256):
+                poke(session, self._tenant, owner.workflow_id)
+        return key
 
     def add_tasks(self, campaign: UUID, tasks: ArtifactRef, upto: int, rows: Sequence[NewTask], *, last: bool) -> None:
         """Add the rows up to number *upto* of the manifest; a key that is there already keeps its task. No-op where *upto* is behind."""
@@ -99,32 +138,26 @@ class PlainCampaignRows(Rows):
         if owner.state is CampaignState.CLOSED:
             raise Conflict(f"the campaign {owner.name!r} is closed", field="campaign", remedy="open another one")
         spec = load(owner.spec)
-        values = [
-            {
-                "id": identity(campaign, row.key),
-                "campaign_id": campaign,
-                "key": row.key,
-                "payload": row.payload,
-                "priority": row.priority,
-                "gold": row.gold,
-                "prediction": row.prediction,
-                "overlap": spec.overlap.labels if row.gold is None else GOLD_OVERLAP,
-            }
-            for row in {row.key: row for row in rows}.values()
-        ]
-        if not values:
-            return 0
-        new = set(
-            session.scalars(insert(t.Task).on_conflict_do_nothing().returning(t.Task.id), [{"tenant": self._tenant, **v} for v in values])
-        )
-        owner.total += sum(value["id"] in new and value["gold"] is None for value in values)
-        return len(new)
+        first = {row.key: row for row in reversed(rows)}
+        columns = {
+            "ids": [identity(campaign, key) for key in first],
+            "keys": list(first),
+            "payloads": [dumps(row.payload) for row in first.values()],
+            "priorities": [row.priority for row in first.values()],
+            "golds": [None if row.gold is None else dumps(row.gold) for row in first.values()],
+            "predictions": [None if row.prediction is None else dumps(row.prediction) for row in first.values()],
+        }
+        values = {"tenant": self._tenant, "campaign": campaign, "labels": spec.overlap.labels, "everybody": GOLD_OVERLAP}
+        added = session.execute(_INSERT_TASKS, {**values, **columns}).one()
+        owner.total += added.asked
+        return int(added.rows)
 
     def command(self, campaign: UUID, kind: str, command_id: str, command: CampaignCommand) -> CampaignRow:
         """Pause, resume, extend or close; once per *command_id*. Raises Conflict for a stale ``expected_version`` or change."""
         with self._database.transaction() as session:
             row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
-            if session.scalar(select(t.CampaignEvent.id).where(t.CampaignEvent.campaign_id == campaign, t.CampaignEvent.key == command_id)):
+            key = f"command/{command_id}"
+            if session.scalar(select(t.CampaignEvent.id).where(t.CampaignEvent.campaign_id == campaign, t.CampaignEvent.key == key)):
                 return campaign_row(row)
             if command.expected_version is not None and command.expected_version != row.version:
                 raise Conflict(
@@ -140,9 +173,8 @@ class PlainCampaignRows(Rows):
                 row.deadline = _later(command, row.deadline)
             if kind == "close":
                 row.closed_reason = plain(command.reason) or f"closed by {plain(command.actor)}"
-            self._note(
-                session, campaign, command_id, kind, command.actor, {"reason": command.reason, "deadline": str(command.deadline or "")}
-            )
+            self._note(session, campaign, key, kind, command.actor, {"reason": command.reason, "deadline": str(command.deadline or "")})
+            poke(session, self._tenant, row.workflow_id)
             session.flush()
             return campaign_row(row)
 
@@ -200,6 +232,13 @@ class PlainCampaignRows(Rows):
             }
             for row in decided
         ]
+
+    def annotations(self, campaign: UUID) -> dict[AnnotationStatus, int]:
+        """How many answers are in each status."""
+        a = t.Annotation
+        with self._database.transaction() as session:
+            rows = session.execute(select(a.status, func.count()).where(a.campaign_id == campaign).group_by(a.status).order_by(a.status))
+            return {row[0]: row[1] for row in rows}
 
     def snapshot(self, campaign: UUID, artifact: ArtifactRef, tasks: int, statistics: Json) -> int:
         """Record a snapshot; returns its number, the same for the same content."""

@@ -18,6 +18,7 @@ from perdure.errors import Conflict, InvalidInput, NotFound
 from perdure.keys import digest
 from perdure.labeling.consensus import Consensus, Opinion, Verdict, decide
 from perdure.labeling.spec import Campaign, Rung, load
+from perdure.messages.common import ArtifactRef
 from perdure.messages.labeling import AnnotationStatus, CampaignState, TaskState, Tick
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
@@ -43,7 +44,9 @@ class CampaignRows(PlainCampaignRows):
             row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
             row.decided += decided.ended
             session.flush()
-            over = self._over(session, row, spec)
+            imports = self._imports(session, campaign)
+            lowered = self._climb(session, row, spec)
+            over = self._over(session, row, spec, importing=bool(imports))
             next_look = self._next_look(row, spec)
             unfinished = row.total - row.decided - row.rejected
         return Tick(
@@ -54,7 +57,8 @@ class CampaignRows(PlainCampaignRows):
             state=row.state,
             over=over,
             next_look=next_look if decided.looked else min(ASLEEP, next_look * 10 if next_look >= IDLE else next_look),
-            more=decided.looked >= limit,
+            more=decided.looked >= limit or lowered,
+            imports=imports if row.state is not CampaignState.CLOSED else [],
         )
 
     # --- decisions -----------------------------------------------------------------------------------------------------
@@ -136,31 +140,38 @@ class CampaignRows(PlainCampaignRows):
 
     # --- time ----------------------------------------------------------------------------------------------------------
 
-    def _over(self, session: Session, row: t.Campaign, spec: Campaign) -> str | None:
-        now: datetime = session.scalars(select(func.now())).one()
-        for number, rung in _due(row, spec, now):
-            self._climb(session, row, spec, number, rung)
+    def _imports(self, session: Session, campaign: UUID) -> list[ArtifactRef]:
+        """Manifests that are not in yet."""
+        cursors = select(t.TaskImport).where(t.TaskImport.campaign_id == campaign, t.TaskImport.finished_at.is_(None))
+        return [ArtifactRef(uri=row.uri, sha256=row.sha256) for row in session.scalars(cursors.order_by(t.TaskImport.created_at))]
+
+    def _over(self, session: Session, row: t.Campaign, spec: Campaign, *, importing: bool) -> str | None:
         if row.state is CampaignState.CLOSED or row.closed_reason is not None:
             return row.closed_reason
         if spec.standing:
             return None
         if spec.quota is not None and row.decided >= spec.quota:
             return f"the quota of {spec.quota} is reached"
-        if row.deadline is not None and now >= row.deadline:
+        if row.deadline is not None and self._now(session) >= row.deadline:
             return "the deadline is over"
-        importing = session.scalar(
-            select(t.TaskImport.id).where(t.TaskImport.campaign_id == row.id, t.TaskImport.finished_at.is_(None)).limit(1)
-        )
-        if row.total and importing is None and row.decided + row.rejected >= row.total:
+        if row.total and not importing and row.decided + row.rejected >= row.total:
             return "every task has its label"
         return None
 
-    def _climb(self, session: Session, row: t.Campaign, spec: Campaign, number: int, rung: Rung) -> None:
-        """One rung, once: an event, a message to people, and what the rung does."""
+    def _now(self, session: Session) -> datetime:
+        return session.scalars(select(func.now())).one()
+
+    def _climb(self, session: Session, row: t.Campaign, spec: Campaign) -> bool:
+        """Every rung that is due, once. Whether there may be more to decide now."""
+        climbed = [self._step(session, row, spec, number, rung) for number, rung in _due(row, spec, self._now(session))]
+        return any(climbed)
+
+    def _step(self, session: Session, row: t.Campaign, spec: Campaign, number: int, rung: Rung) -> bool:
+        """One rung: an event, a message to people, and what the rung does."""
         left = row.total - row.decided - row.rejected
         detail = {"after": rung.after, "left": left, "tell": rung.tell or spec.owner}
         if not self._note(session, row.id, f"rung/{number}/{row.deadline}", rung.then, "perdure", detail):
-            return
+            return False
         message = {"kind": rung.then, "campaign": row.name, "left": left, "deadline": str(row.deadline)}
         session.execute(insert(t.Outbox).values(tenant=self._tenant, topic="notify", target=rung.tell or spec.owner, payload=message))
         if rung.then == "close":
@@ -169,7 +180,7 @@ class CampaignRows(PlainCampaignRows):
             asked = (t.Task.campaign_id == row.id, t.Task.state == TaskState.OPEN, t.Task.gold.is_(None))
             session.execute(update(t.Task).where(*asked, t.Task.overlap > 1).values(overlap=t.Task.overlap - 1))
             session.execute(update(t.Task).where(*asked, t.Task.n_valid >= t.Task.overlap).values(state=TaskState.FULL))
-            poke(session, self._tenant, row.workflow_id)
+        return rung.then == "lower_overlap"
 
     def _next_look(self, row: t.Campaign, spec: Campaign) -> timedelta:
         now = datetime.now(UTC)
