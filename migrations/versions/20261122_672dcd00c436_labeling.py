@@ -192,6 +192,16 @@ def upgrade() -> None:
     op.create_index(op.f("ix_delivery_received_at"), "delivery", ["received_at"], unique=False)
     op.create_index("ix_delivery_unprocessed", "delivery", ["received_at"], unique=False, postgresql_where=sa.text("state <> 'processed'"))
     op.create_table(
+        "withdrawal",
+        sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
+        sa.Column("campaign_id", sa.Uuid(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("source_key", sa.Text(), nullable=False),
+        sa.Column("at", Moment, server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"], name=op.f("fk_withdrawal_campaign_id")),
+        sa.PrimaryKeyConstraint("campaign_id", "source", "source_key", name=op.f("pk_withdrawal")),
+    )
+    op.create_table(
         "task",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -318,6 +328,7 @@ def downgrade() -> None:
     op.drop_index("ix_task_full", table_name="task", postgresql_where=sa.text("state = 'full'"))
     op.drop_index("ix_task_disputed", table_name="task", postgresql_where=sa.text("state = 'disputed'"))
     op.drop_table("task")
+    op.drop_table("withdrawal")
     op.drop_index("ix_delivery_unprocessed", table_name="delivery", postgresql_where=sa.text("state <> 'processed'"))
     op.drop_index(op.f("ix_delivery_received_at"), table_name="delivery")
     op.drop_table("delivery")

@@ -95,6 +95,14 @@ class NotifySettings(_Group):
     allow_private: bool = Field(False, description="whether these may be addresses inside, such as 10.0.0.7 or localhost")
 
 
+class GatewaySettings(_Group):
+    """The HTTP gateway: campaigns, answers, web hooks, votes."""
+
+    host: str = Field("127.0.0.1", description="address on which it listens; in front of others belongs a proxy with TLS")
+    port: int = Field(8400, description="port on which it listens")
+    max_body: int = Field(8 * 1024 * 1024, description="bytes of a body that are read; an import of tasks may be longer")
+
+
 class Settings(BaseSettings):
     """Everything that a process of Perdure is told from outside. ``Settings(home=folder)`` reads that folder's file."""
 
@@ -108,6 +116,7 @@ class Settings(BaseSettings):
     ray: RaySettings = RaySettings()
     mlflow: MlflowSettings = MlflowSettings()
     worker: WorkerSettings = WorkerSettings()
+    gateway: GatewaySettings = GatewaySettings()
     notify: NotifySettings = NotifySettings()
     log_level: str = Field("INFO", description="least level that is logged")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -102,7 +103,7 @@ class Campaign(_Part):
         """What is wrong with an answer; None where it is one."""
         if self.choices:
             return None if value in self.choices and isinstance(value, str) else f"the answer must be one of: {', '.join(self.choices)}"
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         return None if fits else "the answer must be a number"
 
 

@@ -15,11 +15,13 @@ from perdure.local.files import Home, read_json, write
 _ADDRESS = {"postgres": "url", "s3": "endpoint", "temporal": "address", "ray": "url", "mlflow": "url"}  # what says who serves a group
 _PORT = {"postgres": "postgres", "s3": "s3", "temporal": "temporal", "ray": "ray_dashboard", "mlflow": "mlflow"}
 SERVERS = tuple(_ADDRESS)
-SERVICES = (*SERVERS, "worker", "reconciler")
+SERVICES = (*SERVERS, "worker", "reconciler", "relay", "gateway")
 NEEDS: dict[str, tuple[str, ...]] = {
     "mlflow": ("postgres", "s3"),
     "worker": ("postgres", "s3", "temporal"),
     "reconciler": ("postgres", "s3", "temporal"),
+    "relay": ("postgres", "temporal"),
+    "gateway": ("postgres", "temporal"),
 }
 
 

@@ -24,8 +24,10 @@ NAMES = (
     "ray_metrics",
     "worker_metrics",
     "reconciler_metrics",
+    "relay_metrics",
+    "gateway",
 )
-WELL_KNOWN = {"temporal": 7233, "temporal_ui": 8233}  # what the stock Temporal CLI expects, taken where free
+WELL_KNOWN = {"temporal": 7233, "temporal_ui": 8233, "gateway": 8400}  # what the stock Temporal CLI and our settings expect, where free
 RANGE = range(20_000, 30_000)  # below the ports that kernels give to outgoing connections
 
 

@@ -28,7 +28,9 @@ def define(home: Home, names: set[str]) -> list[Service]:
         "ray": lambda: ray.service(home, ports, settings),
         "mlflow": lambda: _mlflow(ports["mlflow"], settings),
         "worker": lambda: _worker(home, ports["worker_metrics"], migrate, settings.worker.shutdown_seconds),
-        "reconciler": lambda: _reconciler(home, ports["reconciler_metrics"], migrate),
+        "reconciler": lambda: _beside(home, "reconciler", ports["reconciler_metrics"], migrate),
+        "relay": lambda: _beside(home, "relay", ports["relay_metrics"], migrate),
+        "gateway": lambda: _gateway(home, ports["gateway"], migrate),
     }
     return [make() for name, make in makers.items() if name in names]
 
@@ -138,16 +140,30 @@ def _worker(home: Home, metrics: int, migrate: Step, shutdown_seconds: float) ->
     )
 
 
-def _reconciler(home: Home, metrics: int, migrate: Step) -> Service:
+def _beside(home: Home, name: str, metrics: int, migrate: Step) -> Service:
+    """A process beside the workers: `python -m perdure.workers.{name}`."""
     return Service(
-        name="reconciler",
-        command=[sys.executable, "-m", "perdure.workers.reconciler"],
+        name=name,
+        command=[sys.executable, "-m", f"perdure.workers.{name}"],
         environment=_environment(home, metrics),
         probe=probes.http(metrics, "/metrics"),
         before=migrate,
-        needs=NEEDS["reconciler"],
+        needs=NEEDS[name],
         grace=15,
         url=f"http://127.0.0.1:{metrics}/metrics",
+    )
+
+
+def _gateway(home: Home, port: int, migrate: Step) -> Service:
+    return Service(
+        name="gateway",
+        command=[sys.executable, "-m", "perdure.gateway"],
+        environment=QUIET | scratch(home) | {"PERDURE_HOME": str(home.path), "PERDURE_GATEWAY__PORT": str(port)},
+        probe=probes.http(port, "/healthz"),
+        before=migrate,
+        needs=NEEDS["gateway"],
+        grace=15,
+        url=f"http://127.0.0.1:{port}",
     )
 
 

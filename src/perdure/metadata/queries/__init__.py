@@ -1,5 +1,7 @@
 """What people ask: read-only, one transaction each, plain frozen values for the command line and pages."""
 
+from perdure.metadata.queries.approvals import OpenApproval, open_approvals
+from perdure.metadata.queries.campaigns import SnapshotDetail, campaign_progress, campaign_snapshot, list_campaigns, named_task
 from perdure.metadata.queries.datasets import DatasetSummary, DatasetVersionDetail, list_datasets, show_dataset
 from perdure.metadata.queries.models import (
     Lineage,
@@ -21,17 +23,24 @@ __all__ = [
     "Lineage",
     "ModelDetail",
     "ModelSummary",
+    "OpenApproval",
     "PipelineSummary",
     "PromotionDetail",
     "RunDetail",
     "RunSummary",
+    "SnapshotDetail",
     "StepDetail",
     "VersionSummary",
+    "campaign_progress",
+    "campaign_snapshot",
     "lineage",
+    "list_campaigns",
     "list_datasets",
     "list_models",
     "list_pipelines",
     "list_runs",
+    "named_task",
+    "open_approvals",
     "show_dataset",
     "show_model",
     "show_run",

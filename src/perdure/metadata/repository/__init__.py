@@ -4,7 +4,9 @@ Concurrency is settled by unique keys and WHERE, never by reading first and hopi
 was overtaken finds what was committed first.
 """
 
+from perdure.metadata.repository.access import AccessRows
 from perdure.metadata.repository.datasets import DatasetRows
+from perdure.metadata.repository.inbox import DeliveryRows
 from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.models import ModelRows
 from perdure.metadata.repository.projections import ProjectionRows
@@ -13,4 +15,15 @@ from perdure.metadata.repository.runs import RunRows
 from perdure.metadata.repository.steps import StepRows
 from perdure.metadata.repository.ticks import CampaignRows
 
-__all__ = ["CampaignRows", "DatasetRows", "LabelRows", "ModelRows", "ProjectionRows", "PromotionRows", "RunRows", "StepRows"]
+__all__ = [
+    "AccessRows",
+    "CampaignRows",
+    "DatasetRows",
+    "DeliveryRows",
+    "LabelRows",
+    "ModelRows",
+    "ProjectionRows",
+    "PromotionRows",
+    "RunRows",
+    "StepRows",
+]

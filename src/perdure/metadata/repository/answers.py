@@ -70,10 +70,14 @@ class AnswerRows(Rows):
     def accept(self, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
         """Every answer's status, in order. Annotations, counters and outbox are one transaction; what does not fit gets its error."""
         with self._database.transaction() as session:
-            share_campaign(session, campaign)
-            batch = self._read(session, campaign, answers)
-            results = [self._one(batch, answer) for answer in answers]
-            self._write(session, batch)
+            return self.accept_within(session, campaign, answers)
+
+    def accept_within(self, session: Session, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
+        """`accept` as part of the caller's transaction."""
+        share_campaign(session, campaign)
+        batch = self._read(session, campaign, answers)
+        results = [self._one(batch, answer) for answer in answers]
+        self._write(session, batch)
         return results
 
     def _read(self, session: Session, campaign: UUID, answers: Sequence[Incoming]) -> _Batch:

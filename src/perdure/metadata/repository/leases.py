@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from perdure.errors import AccessDenied, LeaseLost
-from perdure.labeling.ports import Lease
+from perdure.errors import AccessDenied, LeaseLost, NotFound
+from perdure.labeling.ports import Held, Lease
 from perdure.labeling.spec import Campaign, load
 from perdure.messages.labeling import AnnotationStatus, AssignmentState, CampaignState, LabelerStatus, TaskState
 from perdure.metadata import tables as t
@@ -25,7 +26,10 @@ class LabelRows(AnswerRows):
     def lease(self, campaign: UUID, labeler: str, most: int) -> list[Lease]:
         """Up to *most* tasks for *labeler*, none leased twice; empty where nothing is to be done. Raises AccessDenied for a blocked one."""
         with self._database.transaction() as session:
-            row = session.execute(select(t.Campaign.spec, t.Campaign.state).where(t.Campaign.id == campaign)).one()
+            query = select(t.Campaign.spec, t.Campaign.state).where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant)
+            row = session.execute(query).one_or_none()
+            if row is None:
+                raise NotFound(f"there is no campaign {campaign}", field="campaign")
             who = self.known(session, [labeler])[labeler]
             if who.status is LabelerStatus.BLOCKED:
                 raise AccessDenied(
@@ -55,20 +59,22 @@ class LabelRows(AnswerRows):
             held = self._held(session, assignment, token)
             held.state, held.ended_at = AssignmentState.RELEASED, datetime.now(UTC)
 
-    def held(self, assignment: UUID, token: UUID) -> tuple[UUID, str, str]:
-        """Campaign, task key and labeler of an assignment, whether its lease still runs or was submitted before. Raises LeaseLost."""
+    def held(self, leases: Sequence[tuple[UUID, UUID]]) -> list[Held | None]:
+        """What the *leases* (assignment, token) are about, whether they still run or were answered before; None for one that is lost."""
+        query = (
+            select(t.Assignment.id, t.Assignment.lease_token, t.Task.campaign_id, t.Task.key, t.Labeler.principal)
+            .select_from(t.Assignment)
+            .join(t.Task, t.Task.id == t.Assignment.task_id)
+            .join(t.Labeler, t.Labeler.id == t.Assignment.labeler_id)
+            .where(t.Assignment.id.in_({assignment for assignment, _ in leases}), t.Assignment.tenant == self._tenant)
+            .where(t.Assignment.state.in_((AssignmentState.LEASED, AssignmentState.SUBMITTED, AssignmentState.SKIPPED)))
+        )
         with self._database.transaction() as session:
-            row = session.execute(
-                select(t.Task.campaign_id, t.Task.key, t.Labeler.principal)
-                .select_from(t.Assignment)
-                .join(t.Task, t.Task.id == t.Assignment.task_id)
-                .join(t.Labeler, t.Labeler.id == t.Assignment.labeler_id)
-                .where(t.Assignment.id == assignment, t.Assignment.lease_token == token, t.Assignment.tenant == self._tenant)
-                .where(t.Assignment.state.in_((AssignmentState.LEASED, AssignmentState.SUBMITTED, AssignmentState.SKIPPED)))
-            ).one_or_none()
-        if row is None:
-            raise _lost()
-        return row.campaign_id, row.key, row.principal
+            found = {
+                (row.id, row.lease_token): Held(campaign=row.campaign_id, task=row.key, labeler=row.principal)
+                for row in session.execute(query)
+            }
+        return [found.get(lease) for lease in leases]
 
     def _held(self, session: Session, assignment: UUID, token: UUID) -> t.Assignment:
         row = session.scalars(

@@ -14,6 +14,7 @@ from perdure.messages.promotion import ApprovalState, VoteDecision
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository import records
+from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.lifecycle import lock_step, running
 from perdure.metadata.repository.rows import Rows
 from perdure.ports import Promotion, Release
@@ -63,21 +64,46 @@ class PromotionRows(Rows):
     def vote(self, promotion: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
         """Record the vote. Raises EvidenceChanged; VoteRefused for a stranger, a changed mind, or after the decision."""
         with self._database.transaction() as session:
-            approval = self._approval(session, promotion)
-            if evidence_sha256 != approval.evidence_sha256:
-                raise EvidenceChanged(
-                    "the vote is about other evidence than what is up for decision",
-                    field="evidence_sha256",
-                    remedy="look at the evaluation again (`perdure show`), then vote on it",
-                )
-            before = session.get(t.ApprovalVote, (approval.id, actor))
-            if before is None:
-                self._cast(session, approval, decision, actor, reason, channel)
-            elif before.decision is not decision:
-                raise VoteRefused(
-                    f"{actor!r} has already said {before.decision}", field="actor", remedy="a vote is final; ask another approver"
-                )
-            return self._count(session, approval)
+            return self._vote(session, self._approval(session, promotion), decision, actor, reason, evidence_sha256, channel)
+
+    def vote_on(self, approval: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
+        """The same from outside the workflow, which is poked to look at the votes. Raises NotFound, too."""
+        with self._database.transaction() as session:
+            return self.vote_within(session, approval, decision, actor, reason, evidence_sha256, channel)
+
+    def vote_within(
+        self, session: Session, approval: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str
+    ) -> ApprovalState:
+        """`vote_on` as part of the caller's transaction."""
+        found = session.execute(
+            select(t.Promotion.id, t.Promotion.model, t.ModelVersion.number)
+            .join(t.Approval, t.Approval.promotion_id == t.Promotion.id)
+            .join(t.ModelVersion, t.ModelVersion.id == t.Promotion.model_version_id)
+            .where(t.Approval.id == approval, t.Approval.tenant == self._tenant)
+        ).one_or_none()
+        if found is None:
+            raise NotFound(f"there is no approval {approval}", field="approval", remedy="look at the open ones again")
+        state = self._vote(session, self._approval(session, found.id), decision, actor, reason, evidence_sha256, channel)
+        poke(session, self._tenant, f"promote/{found.model}/{found.number}")
+        return state
+
+    def _vote(
+        self, session: Session, approval: t.Approval, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str
+    ) -> ApprovalState:
+        if evidence_sha256 != approval.evidence_sha256:
+            raise EvidenceChanged(
+                "the vote is about other evidence than what is up for decision",
+                field="evidence_sha256",
+                remedy="look at the evaluation again (`perdure show`), then vote on it",
+            )
+        before = session.get(t.ApprovalVote, (approval.id, actor))
+        if before is None:
+            self._cast(session, approval, decision, actor, reason, channel)
+        elif before.decision is not decision:
+            raise VoteRefused(
+                f"{actor!r} has already said {before.decision}", field="actor", remedy="a vote is final; ask another approver"
+            )
+        return self._count(session, approval)
 
     def approval(self, promotion: UUID) -> ApprovalState:
         """The votes that count so far."""

@@ -3,7 +3,7 @@
 from perdure.metadata.tables.artifacts import Artifact, ArtifactInput, ArtifactKind
 from perdure.metadata.tables.base import Base
 from perdure.metadata.tables.datasets import Dataset, DatasetProfile, DatasetVersion, Partition, ValidationResult
-from perdure.metadata.tables.deliveries import ApiKey, BrowserSession, Delivery, Hook, HookProvider, IdempotentRequest, Outbox
+from perdure.metadata.tables.deliveries import ApiKey, BrowserSession, Delivery, Hook, HookProvider, IdempotentRequest, Outbox, Withdrawal
 from perdure.metadata.tables.evaluations import Evaluation, EvaluationMetric, EvaluationSubject, GateVerdict
 from perdure.metadata.tables.labeling import (
     Annotation,
@@ -75,5 +75,6 @@ __all__ = [
     "Task",
     "TaskImport",
     "ValidationResult",
+    "Withdrawal",
     "metadata",
 ]

@@ -87,6 +87,17 @@ class Delivery(Base):
     processed_at: Mapped[datetime | None]
 
 
+class Withdrawal(Base):
+    """An answer that its sender deleted before it came, and without naming its task: when it comes, it is deleted at once."""
+
+    __tablename__ = "withdrawal"
+
+    campaign_id: Mapped[UUID] = mapped_column(owned_by("campaign"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    source_key: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[Created]
+
+
 class Outbox(Base):
     """What is to be told outside after a commit: a poke of a workflow, a message to people. Sent at least once."""
 

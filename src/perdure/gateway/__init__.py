@@ -1,0 +1,1 @@
+"""The HTTP gateway: campaigns, tasks, answers, web hooks and approvals. It verifies, translates and writes rows; workflows act on them."""

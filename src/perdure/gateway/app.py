@@ -1,0 +1,44 @@
+"""The application: routes, errors, limits, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from perdure.config import Settings
+from perdure.gateway import problems
+from perdure.gateway.limits import BodyLimit
+from perdure.gateway.parts import Parts
+from perdure.gateway.routes import answers, approvals, campaigns, commands, deliveries, hooks, imports
+
+DESCRIPTION = (
+    "Labeling campaigns, the answers that people give, web hooks of their tools, and votes on releases. "
+    "Every route but the hooks wants a key of `perdure keys create`; a hook's sender signs. "
+    "Refusals are problem documents (RFC 9457) whose `type` is explained in docs/errors.md."
+)
+
+
+def make_app(settings: Settings) -> FastAPI:
+    """The gateway on *settings*. It connects when it is first asked for something."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with Parts.open(settings) as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPI(title="Perdure", version=version("perdure"), description=DESCRIPTION, lifespan=lifespan)
+    app.add_middleware(BodyLimit, most=settings.gateway.max_body, streamed=imports.ROUTE)
+    problems.install(app)
+
+    @app.get("/healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        """This process answers. It says nothing about Postgres: a request that needs it says so itself."""
+        return {"status": "ok"}
+
+    for module in (campaigns, imports, commands, answers, hooks, deliveries, approvals):
+        app.include_router(module.router)
+    return app

@@ -1,0 +1,47 @@
+"""Senders of web hooks: how each proves who it is, and what its messages mean. Pure functions of headers and bytes.
+
+A message is verified before anything of it is parsed. What is signed but cannot be understood is `Unusable`, never an error: half of all
+senders do not try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from perdure.gateway.hooks import labelstudio, slack, standard
+from perdure.gateway.hooks.reading import Malformed, Message, Unproven
+from perdure.metadata.repository.access import Hook
+from perdure.metadata.tables import HookProvider
+
+__all__ = ["KEPT_HEADERS", "PROVIDERS", "Malformed", "Message", "Provider", "Unproven", "fingerprint"]
+
+KEPT_HEADERS = ("content-type", "user-agent", "webhook-id", "webhook-timestamp")
+"""What is kept of a message's headers: nothing that proves anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """One kind of sender.
+
+    ``verify`` takes headers, body, secrets and the time; it raises `Malformed` or `Unproven`, and returns the sender's name for the
+    message where it has one. ``read`` takes the hook, the body and when it came.
+    """
+
+    media: tuple[str, ...]
+    verify: Callable[[Mapping[str, str], bytes, Sequence[str], float], str | None]
+    read: Callable[[Hook, bytes, datetime], Message]
+
+
+PROVIDERS = {
+    HookProvider.STANDARD: Provider(media=("application/json",), verify=standard.verify, read=standard.read),
+    HookProvider.LABEL_STUDIO: Provider(media=("application/json",), verify=labelstudio.verify, read=labelstudio.read),
+    HookProvider.SLACK: Provider(media=("application/x-www-form-urlencoded",), verify=slack.verify, read=slack.read),
+}
+
+
+def fingerprint(body: bytes) -> str:
+    """The sha256 of a body."""
+    return sha256(body).hexdigest()

@@ -1,0 +1,151 @@
+"""What routes work with: rows, the writers of answers, and Temporal; opened once per process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, ParamSpec, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, Request
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from perdure.config import Settings
+from perdure.errors import InvalidInput, NotFound, TemporalUnavailable
+from perdure.gateway.auth import Keys
+from perdure.gateway.together import Together
+from perdure.keys import identity
+from perdure.labeling.ports import CampaignRow, Held, Incoming
+from perdure.messages.labeling import AnswerResult, CampaignRequest
+from perdure.metadata.database import Database
+from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, LabelRows, PromotionRows
+from perdure.metadata.repository.access import NAME, Hook
+from perdure.temporal import connect
+
+P = ParamSpec("P")
+T = TypeVar("T")
+TEMPORAL_SECONDS = 5.0
+HOOK_SECONDS = 3.0  # so long a retired hook, or a secret that was replaced, may still be taken
+
+
+class Parts:
+    """One process's connections. Blocking calls run in as many threads as there are connections."""
+
+    def __init__(self, settings: Settings, database: Database, pool: ThreadPoolExecutor) -> None:
+        self.settings, self.database, self._pool = settings, database, pool
+        self.access, self.campaigns, self.labels = AccessRows(database), CampaignRows(database), LabelRows(database)
+        self.deliveries, self.promotions = DeliveryRows(database), PromotionRows(database)
+        self.keys = Keys(lambda digest: self.call(self.access.key, digest))
+        self._held: Together[tuple[UUID, UUID], Held | None] = Together(lambda leases: self.call(self.labels.held, leases))
+        self._writers: dict[UUID, Together[Incoming, AnswerResult]] = {}
+        self._hooks: dict[str, tuple[float, Hook]] = {}
+        self._temporal: Client | None = None
+        self._connecting = asyncio.Lock()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings) -> AsyncIterator[Parts]:
+        """The parts, until the end of the block. Nothing is connected before it is needed."""
+        with Database.open(settings) as database, ThreadPoolExecutor(settings.postgres.pool, thread_name_prefix="rows") as pool:
+            yield cls(settings, database, pool)
+
+    async def call(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """*work* in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *arguments, **named))
+
+    # --- campaigns -----------------------------------------------------------------------------------------------------
+
+    def campaign_id(self, reference: str) -> UUID:
+        """The id of the campaign that a path names, by its id or its name. Raises NotFound for what can be neither."""
+        try:
+            return UUID(reference)
+        except ValueError:
+            if not re.fullmatch(NAME, reference):
+                raise NotFound("there is no such campaign", field="campaign", remedy="GET /v1/campaigns lists all") from None
+            return identity(self.database.tenant, "campaign", reference)
+
+    async def campaign(self, reference: str) -> CampaignRow:
+        """The campaign that a path names. Raises NotFound."""
+        return await self.call(self.campaigns.campaign, self.campaign_id(reference))
+
+    async def start_campaign(self, campaign: CampaignRow) -> None:
+        """Start the campaign's workflow unless it runs or has ended well. Raises TemporalUnavailable."""
+        client = await self.temporal()
+        request = CampaignRequest(campaign=campaign.name, requested_by=campaign.requested_by)
+        try:
+            async with asyncio.timeout(TEMPORAL_SECONDS):
+                await client.start_workflow(
+                    "LabelingCampaign",
+                    request,
+                    id=campaign.workflow_id,
+                    task_queue="perdure",
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                )
+        except WorkflowAlreadyStartedError:
+            return
+        except (RPCError, TimeoutError) as err:
+            raise TemporalUnavailable(
+                "the campaign is there, but Temporal does not answer to start its workflow", remedy="send the same again"
+            ) from err
+
+    async def temporal(self) -> Client:
+        """The one client. Raises TemporalUnavailable."""
+        async with self._connecting:
+            if self._temporal is None:
+                try:
+                    self._temporal = await asyncio.wait_for(connect(self.settings), TEMPORAL_SECONDS)
+                except (RuntimeError, TimeoutError) as err:
+                    raise TemporalUnavailable("Temporal does not answer", remedy="send the same again") from err
+            return self._temporal
+
+    # --- answers -------------------------------------------------------------------------------------------------------
+
+    async def held(self, assignment: UUID, token: UUID) -> Held | None:
+        """What a lease is about; None where it is lost. Looked up together with others."""
+        return (await self._held([(assignment, token)]))[0]
+
+    async def accept(self, campaign: UUID, answers: list[Incoming]) -> list[AnswerResult]:
+        """Every answer's status, once it is committed, in one transaction with those of others who answer now."""
+        writer = self._writers.get(campaign)
+        if writer is None:
+            writer = self._writers[campaign] = Together(lambda items: self.call(self.labels.accept, campaign, items))
+        try:
+            return await writer(answers)
+        finally:
+            if writer.idle and self._writers.get(campaign) is writer:
+                del self._writers[campaign]
+
+    # --- hooks ---------------------------------------------------------------------------------------------------------
+
+    async def hook(self, id: str) -> Hook:
+        """The hook, as it was some seconds ago at most. Raises NotFound."""
+        at, hook = self._hooks.get(id, (0.0, None))
+        if hook is None or time.monotonic() - at > HOOK_SECONDS:
+            hook = await self.call(self.access.hook, id)
+            self._hooks[id] = (time.monotonic(), hook)
+        return hook
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Shared = Annotated[Parts, Depends(_parts)]
+"""A route's parameter: the process's parts."""
+
+
+def text_field(value: str, field: str) -> str:
+    """*value* where Postgres can hold it. Raises InvalidInput."""
+    if "\x00" in value:
+        raise InvalidInput("a NUL character is no text", field=field, remedy="leave it out")
+    return value

@@ -1,0 +1,83 @@
+"""Web hooks. First who sent it, then what it says: a message is kept whatever it says, once its sender has proved who it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from perdure.config import resolve_secret
+from perdure.errors import AccessDenied, InvalidInput, NotFound, StoreUnavailable
+from perdure.gateway import bodies
+from perdure.gateway.hooks import KEPT_HEADERS, PROVIDERS, Malformed, Unproven, fingerprint
+from perdure.gateway.limits import require_media
+from perdure.gateway.parts import Shared
+from perdure.gateway.problems import Refused, responses
+from perdure.labeling.deliveries import Arrived, Delivery
+from perdure.metadata.repository.access import Hook
+from perdure.metadata.tables import HookProvider
+
+router = APIRouter(prefix="/v1/hooks", tags=["hooks"])
+
+
+@router.post(
+    "/{hook}",
+    status_code=202,
+    response_model=bodies.DeliveryView,
+    responses={200: {"model": bodies.DeliveryView, "description": "It was there already"}, **responses(401, 404, 410, 415)},
+    openapi_extra={
+        "requestBody": {"required": True, "content": {kind: {} for each in PROVIDERS.values() for kind in each.media}},
+    },
+)
+async def deliver(request: Request, hook: str, shared: Shared) -> JSONResponse:
+    """Take a message. 202 says that it is kept, and acted on or quarantined: see ``state``."""
+    found = await shared.hook(hook)
+    if found.retired_at is not None:
+        raise Refused(410, NotFound(f"the hook {hook!r} is retired", field="hook", remedy="send nothing here any more"))
+    provider = PROVIDERS[found.provider]
+    require_media(request, *provider.media)
+    body, received = await request.body(), datetime.now(UTC)
+    secrets = await shared.call(_secrets, found, received)
+    try:
+        key = provider.verify(request.headers, body, secrets, time.time())
+    except Malformed as err:
+        raise Refused(
+            400, InvalidInput(str(err), field="headers", remedy="send what the convention of this hook's provider demands")
+        ) from None
+    except Unproven as err:
+        raise Refused(401, AccessDenied(str(err), field="headers", remedy="sign with the hook's secret, now")) from None
+    message = provider.read(found, body, received)
+    arrived = Arrived(
+        hook=found.id,
+        campaign=found.campaign,
+        key=key or message.key or fingerprint(body),
+        body=message.body,
+        body_sha256=fingerprint(body),
+        headers={name: request.headers[name][:1_000] for name in KEPT_HEADERS if name in request.headers},
+    )
+    delivery = await shared.call(shared.deliveries.receive, arrived, message.meaning)
+    status = 200 if delivery.duplicate or found.provider is HookProvider.SLACK else 202  # Slack takes 200 alone for an answer
+    return JSONResponse(view(delivery).model_dump(mode="json"), status)
+
+
+def view(delivery: Delivery) -> bodies.DeliveryView:
+    """What is told about a delivery."""
+    return bodies.DeliveryView(
+        hook=delivery.hook,
+        delivery_id=delivery.key,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        received_at=delivery.received_at,
+        error=delivery.error,
+    )
+
+
+def _secrets(hook: Hook, now: datetime) -> Sequence[str]:
+    """The secrets that are accepted now. Raises StoreUnavailable where one of them cannot be read: its sender is to try again."""
+    try:
+        return [resolve_secret(each.ref) for each in hook.secrets if each.until is None or now < each.until]
+    except InvalidInput as err:
+        raise StoreUnavailable("a secret of this hook cannot be read", field="hook", remedy=err.remedy) from err

@@ -1,0 +1,105 @@
+"""Tasks on their way into a campaign: as lines of the body, or as a manifest that the campaign's workflow imports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter, ValidationError
+
+from perdure.errors import InvalidInput
+from perdure.gateway import bodies
+from perdure.gateway.auth import Writer
+from perdure.gateway.limits import require_media, too_large
+from perdure.gateway.parts import Shared
+from perdure.gateway.problems import responses
+from perdure.gateway.repeats import IdempotencyKey, once
+from perdure.keys import identity
+from perdure.labeling import manifest
+from perdure.labeling.ports import NewTask
+from perdure.messages.common import ArtifactRef
+
+router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
+LINES, JSON = "application/x-ndjson", "application/json"
+ROUTE = "/tasks:import"
+BATCH = 1_000
+_MANIFEST = TypeAdapter(bodies.Manifest)
+_MOST_MANIFEST = 100_000
+_EXAMPLE = '{"key": "m1", "payload": {"text": "hello"}}\n{"key": "m2", "payload": {"text": "WIN a prize"}, "gold": "spam"}\n'
+
+
+@router.post(
+    "/{campaign}" + ROUTE,
+    status_code=202,
+    response_model=bodies.Imported,
+    responses=responses(401, 403, 404, 409, 415),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                LINES: {"schema": {"type": "string"}, "example": _EXAMPLE},
+                JSON: {"schema": bodies.Manifest.model_json_schema()},
+            },
+        }
+    },
+)
+async def import_tasks(request: Request, campaign: str, caller: Writer, shared: Shared, key: IdempotencyKey = None) -> JSONResponse:
+    """Add tasks: lines with ``key`` and ``payload`` (``priority``, ``gold``, ``prediction``), or the address of such lines.
+
+    A key that is there already keeps its task, so the same import may be sent again. Lines are stored as they come: where one of them is
+    wrong, those before it are in.
+    """
+    require_media(request, LINES, JSON)
+    row = await shared.campaign(campaign)
+    if request.headers["content-type"].lower().startswith(JSON):
+        try:
+            wanted = _MANIFEST.validate_json(await _whole(request))
+        except ValidationError as err:
+            first = err.errors(include_url=False, include_input=False)[0]
+            raise InvalidInput(
+                first["msg"], field=".".join(map(str, first["loc"])) or "body", remedy='send {"uri": "s3://...", "sha256": "..."}'
+            ) from None
+
+        async def work() -> tuple[int, Any]:
+            id = await shared.call(shared.campaigns.announce, row.id, ArtifactRef(uri=wanted.uri, sha256=wanted.sha256))
+            return 202, {"import_id": str(id)}
+
+        return await once(shared, caller, key, request, wanted, work)
+    seen, rows, added, waiting = hashlib.sha256(), 0, 0, list[NewTask]()
+    async for line in _split(request, seen):
+        rows += 1
+        if line.strip():
+            waiting.append(manifest.task(line, rows, row.spec))
+        if len(waiting) >= BATCH:
+            added += await shared.call(shared.campaigns.put_tasks, row.id, waiting)
+            waiting = []
+    if waiting:
+        added += await shared.call(shared.campaigns.put_tasks, row.id, waiting)
+    answer = bodies.Imported(import_id=identity(row.id, "import", seen.hexdigest()), tasks=rows, added=added)
+    return JSONResponse(answer.model_dump(mode="json"), 202)
+
+
+async def _split(request: Request, seen: Any) -> AsyncIterator[bytes]:
+    """The body's lines, however long it is."""
+    rest = b""
+    async for chunk in request.stream():
+        seen.update(chunk)
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > manifest.LONGEST:
+            raise too_large(manifest.LONGEST)
+    if rest:
+        yield rest
+
+
+async def _whole(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_MANIFEST:
+            raise too_large(_MOST_MANIFEST)
+    return body

@@ -1,0 +1,234 @@
+"""Messages to hooks: verified before they are read, kept once, acted on once, in whatever order they come."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as bounded
+from hypothesis import strategies as st
+
+from perdure.gateway.hooks import PROVIDERS, Malformed, Unproven
+from perdure.gateway.parts import Parts
+from perdure.metadata.tables import HookProvider
+from tests.gateway.world import Senders, answers, payload
+
+LABEL_STUDIO = HookProvider.LABEL_STUDIO
+HEADERS = {
+    HookProvider.STANDARD: ("webhook-id", "webhook-timestamp", "webhook-signature"),
+    HookProvider.LABEL_STUDIO: ("authorization",),
+    HookProvider.SLACK: ("x-slack-request-timestamp", "x-slack-signature"),
+}
+
+
+async def test_a_message_is_acted_on_once(client: httpx.AsyncClient, senders: Senders, campaign: str) -> None:
+    hook = senders.hook(campaign=campaign)
+    said = hook.signed(answers({"task": "t0", "value": "pos", "labeler": "ada"}, {"task": "t1", "value": "neg", "labeler": "ada"}))
+    first, again = await client.post(hook.path, **said), await client.post(hook.path, **said)
+    assert (first.status_code, first.json()["state"]) == (202, "processed"), first.text
+    assert again.status_code == 200
+    assert again.json()["delivery_id"] == first.json()["delivery_id"] == said["headers"]["webhook-id"]
+    assert senders.statuses(campaign) == {"t0": ["valid"], "t1": ["valid"]}
+    assert senders.counted(campaign) == {"t0": 1, "t1": 1, "t2": 0, "t3": 0}
+
+
+async def test_who_proves_nothing_leaves_nothing(client: httpx.AsyncClient, senders: Senders, campaign: str) -> None:
+    hook, other = senders.hook(campaign=campaign), senders.hook(campaign=campaign)
+    body = answers({"task": "t0", "value": "pos"})
+    good = hook.signed(body)
+    changed = {**good, "content": good["content"].replace(b"pos", b"neg")}
+    without = {**good, "headers": {k: v for k, v in good["headers"].items() if k != "webhook-signature"}}
+    cases = {
+        401: [hook.signed(body, secret=other.secret), hook.signed(body, at=time.time() - 301), hook.signed(body, at=time.time() + 301)],
+        400: [{**good, "headers": {**good["headers"], **odd}} for odd in ({"webhook-id": "a.b"}, {"webhook-timestamp": "x"})],
+        415: [{**good, "headers": {**good["headers"], "content-type": "text/plain"}}],
+    }
+    cases[401] += [changed, without]
+    for status, requests in cases.items():
+        for request in requests:
+            response = await client.post(hook.path, **request)
+            assert response.status_code == status, response.text
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.json()["status"] == status
+    assert (await client.post("/v1/hooks/nobody", **good)).status_code == 404
+    assert senders.rows("select 1 from delivery where hook_id = :id", id=hook.id) == []
+    assert senders.statuses(campaign) == {}
+
+
+async def test_a_secret_is_rotated_and_a_hook_retired(client: httpx.AsyncClient, senders: Senders, campaign: str, app: Any) -> None:
+    hook = senders.hook(campaign=campaign)
+    old, hook.secret = hook.secret, senders.hook(campaign=campaign).secret
+    parts: Parts = app.state.parts
+    body = answers({"task": "t0", "value": "pos"})
+    assert (await client.post(hook.path, **hook.signed(body))).status_code == 401
+    hook.rows.rotate_hook(hook.id, hook.keep(hook.secret), datetime.now(UTC) + timedelta(hours=1))
+    parts._hooks.clear()  # seconds later
+    assert (await client.post(hook.path, **hook.signed(body, secret=old))).status_code == 202
+    assert (await client.post(hook.path, **hook.signed(body))).status_code == 202
+    both = hook.signed(body, id="both")
+    both["headers"]["webhook-signature"] = f"v1,bm90aGluZw== {both['headers']['webhook-signature']} v1a,other"
+    assert (await client.post(hook.path, **both)).status_code == 202
+    hook.rows.rotate_hook(hook.id, hook.keep(hook.secret), datetime.now(UTC) - timedelta(seconds=1))
+    parts._hooks.clear()
+    assert (await client.post(hook.path, **hook.signed(body, secret=old))).status_code == 401
+    hook.rows.retire_hook(hook.id)
+    parts._hooks.clear()
+    assert (await client.post(hook.path, **hook.signed(body))).status_code == 410
+
+
+@bounded(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_header_breaks_a_verifier(data: st.DataObject) -> None:
+    """Whatever the headers hold, the answer is yes or no."""
+    kind = data.draw(st.sampled_from(list(PROVIDERS)))
+    latin = st.text(st.characters(max_codepoint=255), max_size=60)
+    now = "1790000000"
+    odd = st.sampled_from(["v1,", "v1,====", "v1,é", "v1,\udcff", ",,,", "v1 v1", "v0=", "Bearer ", now, "١٢٣", "-1", "1e9", "9" * 40])
+    headers = {name: data.draw(st.one_of(latin, odd)) for name in HEADERS[kind] if data.draw(st.booleans())}
+    secrets = ["whsec_" + "QUJD" * 11]
+    with pytest.raises((Malformed, Unproven)):
+        PROVIDERS[kind].verify(headers, data.draw(st.binary(max_size=50)), secrets, float(now))
+
+
+def bodies() -> st.SearchStrategy[bytes]:
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    trees = st.recursive(leaves, lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text(), below, max_size=4), max_leaves=8)
+    named = st.fixed_dictionaries({"action": st.sampled_from(["ANNOTATION_CREATED", "ANNOTATIONS_DELETED"]), "type": st.just("answers")})
+    fields = st.sampled_from(["annotation", "task", "project", "annotations", "data", "timestamp"])
+    half = st.tuples(named, st.dictionaries(fields, trees)).map(lambda parts: parts[0] | parts[1])
+    return st.one_of(st.binary(max_size=60), (trees | half).map(lambda tree: json.dumps(tree).encode()))
+
+
+@pytest.mark.parametrize("kind", list(PROVIDERS))
+async def test_what_is_signed_is_kept_whatever_it_is(
+    client: httpx.AsyncClient, senders: Senders, campaign: str, kind: HookProvider
+) -> None:
+    hook = senders.hook(kind, None if kind is HookProvider.SLACK else campaign)
+    sign = {HookProvider.STANDARD: hook.signed, LABEL_STUDIO: hook.by_label_studio, HookProvider.SLACK: hook.by_slack}[kind]
+    drawn: set[bytes] = {b"", b"[" * 100_000, b"{}", b"null", rb'{"type": "\ud800"}', b'{"type": ' + b"9" * 5_000 + b"}"}
+
+    @bounded(max_examples=40, deadline=None, database=None)
+    @given(bodies())
+    def draw(body: bytes) -> None:
+        drawn.add(body)
+
+    draw()
+    for body in drawn:
+        response = await client.post(hook.path, **sign(body))
+        assert response.status_code in (200, 202), (body, response.text)
+        assert response.json()["state"] == "quarantined"
+        assert response.json()["error"]
+
+
+async def test_what_cannot_be_used_waits_for_another_try(client: httpx.AsyncClient, senders: Senders, campaign: str, people: Any) -> None:
+    from perdure.labeling.ports import NewTask
+    from perdure.metadata.repository import CampaignRows
+
+    hook = senders.hook(campaign=campaign)
+    sent = hook.signed(answers({"task": "t0", "value": "pos"}, {"task": "later", "value": "pos"}))
+    response = await client.post(hook.path, **sent)
+    assert (response.status_code, response.json()["state"]) == (202, "quarantined")
+    assert "later: there is no such task" in response.json()["error"]
+    assert senders.statuses(campaign) == {}  # not half of it
+    assert (await client.post(hook.path, **sent)).json()["state"] == "quarantined"
+    admin, path = people("root", "admin"), f"/v1/deliveries/{hook.id}/{response.json()['delivery_id']}:replay"
+    assert (await client.post(path, headers=people("ada"))).status_code == 403
+    assert (await client.post(path, headers=admin)).json()["attempts"] == 2
+    rows = CampaignRows(senders.database)
+    rows.put_tasks(rows.named(campaign).id, [NewTask(key="later", payload={})])
+    listed = await client.get("/v1/deliveries", params={"state": "quarantined", "limit": 1000}, headers=admin)
+    assert response.json()["delivery_id"] in [each["delivery_id"] for each in listed.json()["deliveries"]]
+    for attempts in (3, 3):  # the second changes nothing
+        done = (await client.post(path, headers=admin)).json()
+        assert (done["state"], done["attempts"], done["error"]) == ("processed", attempts, None)
+    assert senders.statuses(campaign) == {"later": ["valid"], "t0": ["valid"]}
+    assert (await client.post(f"/v1/deliveries/{hook.id}/none:replay", headers=admin)).status_code == 404
+
+
+# --- Label Studio ------------------------------------------------------------------------------------------------------
+
+
+async def test_label_studio_answers_changes_skips_and_deletes(client: httpx.AsyncClient, senders: Senders, campaign: str) -> None:
+    hook = senders.hook(LABEL_STUDIO, campaign)
+    for name, expected in (
+        ("ANNOTATION_CREATED", {"t0": ["valid"]}),
+        ("ANNOTATION_UPDATED", {"t0": ["superseded", "valid"]}),
+        ("ANNOTATION_CREATED__skipped", {"t0": ["superseded", "valid"], "t1": ["skipped"]}),
+        ("ANNOTATIONS_CREATED", {"t0": ["superseded", "valid"], "t1": ["skipped"], "t2": ["valid"], "t3": ["valid"]}),
+        ("TASKS_CREATED", {"t0": ["superseded", "valid"], "t1": ["skipped"], "t2": ["valid"], "t3": ["valid"]}),
+        ("ANNOTATIONS_DELETED", {"t0": ["deleted"] * 3, "t1": ["skipped"], "t2": ["valid"], "t3": ["valid"]}),
+    ):
+        for status in (202, 200):
+            response = await client.post(hook.path, **hook.by_label_studio(payload(name)))
+            assert (response.status_code, response.json()["state"], response.json()["error"]) == (status, "processed", None)
+        assert senders.statuses(campaign) == expected, name
+    assert senders.rows(
+        "select distinct principal from labeler l join annotation a on a.labeler_id = l.id where source = 'labelstudio'"
+    ) == [("ls:1",)]
+    kept = b"".join(bytes(body) for (body,) in senders.rows("select body from delivery where hook_id = :id", id=hook.id))
+    assert b"label_config" not in kept
+    assert b"redacted" not in kept
+    assert senders.rows("select 1 from delivery where hook_id = :id and headers ? 'authorization'", id=hook.id) == []
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"])))
+async def test_a_deletion_deletes_in_any_order(client: httpx.AsyncClient, senders: Senders, campaign: str, order: tuple[str, ...]) -> None:
+    hook = senders.hook(LABEL_STUDIO, campaign)
+    for name in order:
+        response = await client.post(hook.path, **hook.by_label_studio(payload(name)))
+        assert (response.status_code, response.json()["state"]) == (202, "processed")
+    assert set(senders.statuses(campaign).get("t0", [])) == {"deleted"}
+    assert senders.counted(campaign)["t0"] == 0
+
+
+async def test_an_update_that_comes_first_stays(client: httpx.AsyncClient, senders: Senders, campaign: str) -> None:
+    hook = senders.hook(LABEL_STUDIO, campaign)
+    for name in ("ANNOTATION_UPDATED", "ANNOTATION_CREATED"):
+        await client.post(hook.path, **hook.by_label_studio(payload(name)))
+    assert senders.statuses(campaign) == {"t0": ["superseded", "valid"]}
+    assert senders.rows(
+        "select value from annotation a join campaign c on c.id = a.campaign_id where c.name = :n and a.status = 'valid'", n=campaign
+    ) == [("pos",)]
+
+
+async def test_label_studio_with_another_secret(client: httpx.AsyncClient, senders: Senders, campaign: str) -> None:
+    hook = senders.hook(LABEL_STUDIO, campaign)
+    response = await client.post(hook.path, **hook.by_label_studio(payload("ANNOTATION_CREATED"), secret="other"))
+    assert response.status_code == 401
+    odd = payload("ANNOTATION_CREATED") | {"action": "SOMETHING_NEW"}
+    assert (await client.post(hook.path, **hook.by_label_studio(odd))).json()["state"] == "quarantined"
+    for break_it in (
+        lambda body: body["task"]["meta"].pop("task_key"),
+        lambda body: body["annotation"].update(result=[]),
+        lambda body: body["annotation"]["result"][0]["value"].update(choices=["pos", "neg"]),
+        lambda body: body["annotation"].update(task=99),
+        lambda body: body["annotation"].update(completed_by="\x00"),
+    ):
+        body = payload("ANNOTATION_CREATED")
+        break_it(body)
+        response = await client.post(hook.path, **hook.by_label_studio(body))
+        assert (response.status_code, response.json()["state"]) == (202, "quarantined"), response.text
+    assert senders.statuses(campaign) == {}
+
+
+async def test_bodies_have_a_limit(client: httpx.AsyncClient, senders: Senders, campaign: str) -> None:
+    hook = senders.hook(LABEL_STUDIO, campaign)
+    body = payload("ANNOTATION_CREATED")
+    body["task"]["data"]["text"] = "x" * (7 << 20)
+    assert (await client.post(hook.path, **hook.by_label_studio(body))).status_code == 202
+    large = hook.by_label_studio(b" " * ((8 << 20) + 1))
+    assert (await client.post(hook.path, **large)).status_code == 413
+
+    async def unannounced() -> Any:
+        for _ in range(9):
+            yield b" " * (1 << 20)
+
+    response = await client.post(hook.path, headers=large["headers"], content=unannounced())
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
