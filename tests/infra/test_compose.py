@@ -98,8 +98,8 @@ def test_processes_of_perdure_need_no_privilege(name: str) -> None:
     assert (ROOT / service["build"]["dockerfile"]).is_file()
 
 
-def test_workers_reconciler_and_command_line_run_what_exists() -> None:
-    for name in ("worker", "reconciler"):
+def test_our_processes_run_what_exists() -> None:
+    for name in ("worker", "reconciler", "relay"):
         python, flag, module = SERVICES[name]["command"]
         assert (python, flag) == ("python", "-m")
         assert importlib.util.find_spec(module) is not None

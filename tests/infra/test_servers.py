@@ -61,7 +61,7 @@ def targets(job: dict[str, Any]) -> list[tuple[str, int]]:
 def test_prometheus_scrapes_every_process_on_its_port() -> None:
     scraped = dict(target for job in SCRAPE for target in targets(job))
     assert scraped.keys() <= SERVICES.keys()
-    for name in ("worker", "reconciler"):
+    for name in ("worker", "reconciler", "relay"):
         assert scraped[name] == int(environment(name)["PERDURE_WORKER__METRICS_PORT"])
         assert environment(name)["PERDURE_WORKER__METRICS_HOST"] == "0.0.0.0"
     assert rendered()["global"]["metrics"]["prometheus"]["listenAddress"] == f"0.0.0.0:{scraped['temporal']}"
@@ -87,7 +87,7 @@ def test_alerts_are_complete_and_speak_of_known_metrics(rule: dict[str, Any]) ->
 def known() -> set[str]:
     """Metrics that the operating guide lists; those of Perdure itself must stand in its code as well."""
     listed = set(re.findall(r"`((?:perdure|temporal|persistence)_\w+)`", (ROOT / "docs" / "operating.md").read_text()))
-    code = (ROOT / "workers" / "reconciler.py").read_text()
+    code = "".join((ROOT / "workers" / name).read_text() for name in ("reconciler.py", "relay.py"))
     own = {re.sub("_total$", "", name) for name in listed if name.startswith("perdure_")}
     assert own == set(re.findall(r'(?:Counter|Gauge|Histogram)\("(perdure_\w+)"', code))
     return listed | {f"{name}_bucket" for name in listed}

@@ -1,4 +1,4 @@
-"""How workflows ended, asked of Temporal one by one (never by visibility, which is late)."""
+"""Temporal for processes that are no workers: how workflows ended (asked one by one, as visibility is late), and pokes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ from perdure.errors import TemporalUnavailable
 from perdure.temporal import connect
 
 ANSWER = 10.0  # seconds
+AT_ONCE = 50  # requests
+GONE = "gone"
+_AWAY = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.UNAUTHENTICATED,
+    RPCStatusCode.PERMISSION_DENIED,
+)
 
 
 class TemporalExecutions:
@@ -47,18 +57,53 @@ class TemporalExecutions:
         except (RPCError, RuntimeError, TimeoutError) as err:
             raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
 
-    async def _ended_as(self, workflow_id: str) -> str | None:
-        if self._client is None:
-            self._client = await connect(self._settings)
+    def poke(self, workflow_ids: list[str]) -> dict[str, str]:
+        """Signal ``poke`` to each; those that could not be, and why. One that has ended needs none. Raises TemporalUnavailable."""
         try:
-            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=timedelta(seconds=ANSWER / 2))
+            return asyncio.run_coroutine_threadsafe(self._poke_all(workflow_ids), self._loop).result(ANSWER)
+        except (RPCError, RuntimeError, TimeoutError) as err:
+            raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
+
+    async def _poke_all(self, workflow_ids: list[str]) -> dict[str, str]:
+        client = await self._connected()
+        window = asyncio.Semaphore(AT_ONCE)
+
+        async def one(workflow_id: str) -> str | None:
+            async with window:
+                try:
+                    await client.get_workflow_handle(workflow_id).signal("poke", rpc_timeout=timedelta(seconds=ANSWER / 2))
+                except RPCError as err:
+                    if err.status is RPCStatusCode.NOT_FOUND:
+                        return GONE
+                    if err.status in _AWAY:
+                        raise
+                    return err.message
+            return None
+
+        answers = dict(zip(workflow_ids, await asyncio.gather(*map(one, workflow_ids)), strict=True))
+        if GONE in answers.values():
+            await self._know_the_namespace(client)
+        return {workflow_id: why for workflow_id, why in answers.items() if why not in (None, GONE)}
+
+    async def _ended_as(self, workflow_id: str) -> str | None:
+        client = await self._connected()
+        try:
+            found = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=timedelta(seconds=ANSWER / 2))
         except RPCError as err:
             if err.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            # An unknown namespace answers alike, and must not end every run: this raises then.
-            await self._client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=self._client.namespace))
-            return "gone"
+            await self._know_the_namespace(client)
+            return GONE
         status = found.status or WorkflowExecutionStatus.RUNNING
         if status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
             return None
         return status.name.lower().replace("_", " ")
+
+    async def _connected(self) -> Client:
+        if self._client is None:
+            self._client = await connect(self._settings)
+        return self._client
+
+    async def _know_the_namespace(self, client: Client) -> None:
+        """An unknown namespace answers as an unknown workflow does, and must not end every run, nor mark every poke: this raises then."""
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
