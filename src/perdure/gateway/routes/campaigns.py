@@ -68,7 +68,7 @@ async def progress(campaign: str, caller: Reader, shared: Shared) -> bodies.Prog
     return bodies.ProgressView(
         campaign=bodies.CampaignView.of(found.campaign),
         tasks=found.tasks,
-        annotations=found.annotations,  # type: ignore[arg-type]
+        annotations=found.annotations,
         labelers=[bodies.LabelerFigures(**vars(each)) for each in found.labelers],
     )
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from perdure.errors import Conflict, EvidenceChanged, InvalidInput, NotFound, VoteRefused
+from perdure.errors import AccessDenied, Conflict, EvidenceChanged, InvalidInput, NotFound, VoteRefused
 from perdure.keys import identity
 from perdure.messages.promotion import ApprovalState, VoteDecision
 from perdure.metadata import tables as t
@@ -67,7 +67,10 @@ class PromotionRows(Rows):
             return self._vote(session, self._approval(session, promotion), decision, actor, reason, evidence_sha256, channel)
 
     def vote_on(self, approval: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
-        """The same from outside the workflow, which is poked to look at the votes. Raises NotFound, too."""
+        """The same from outside the workflow, which is poked to look at the votes. *actor* is proven on such a channel.
+
+        Raises NotFound, too, and AccessDenied for who asked for the release: somebody else has to look at it.
+        """
         with self._database.transaction() as session:
             return self.vote_within(session, approval, decision, actor, reason, evidence_sha256, channel)
 
@@ -76,13 +79,15 @@ class PromotionRows(Rows):
     ) -> ApprovalState:
         """`vote_on` as part of the caller's transaction."""
         found = session.execute(
-            select(t.Promotion.id, t.Promotion.model, t.ModelVersion.number)
+            select(t.Promotion.id, t.Promotion.model, t.Promotion.requested_by, t.ModelVersion.number)
             .join(t.Approval, t.Approval.promotion_id == t.Promotion.id)
             .join(t.ModelVersion, t.ModelVersion.id == t.Promotion.model_version_id)
             .where(t.Approval.id == approval, t.Approval.tenant == self._tenant)
         ).one_or_none()
         if found is None:
             raise NotFound(f"there is no approval {approval}", field="approval", remedy="look at the open ones again")
+        if actor == found.requested_by:
+            raise AccessDenied(f"{actor!r} asked for this release", field="actor", remedy="let somebody else decide")
         state = self._vote(session, self._approval(session, found.id), decision, actor, reason, evidence_sha256, channel)
         poke(session, self._tenant, f"promote/{found.model}/{found.number}")
         return state

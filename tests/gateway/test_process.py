@@ -1,0 +1,96 @@
+"""The gateway as a process: killed between COMMIT and answer, and asked everything that its description allows."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as bounded
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis import checks as c
+
+from perdure.config import Settings
+from tests.gateway.serving import Process, serving
+from tests.gateway.world import People, Senders, answers
+from tests.servers import Stack
+
+EXAMPLES = 6  # a route
+CHECKS = [
+    c.not_a_server_error,
+    c.status_code_conformance,
+    c.content_type_conformance,
+    c.response_schema_conformance,
+    c.ignored_auth,
+]
+DIES = """
+import os, signal
+from perdure.metadata.repository import DeliveryRows, LabelRows
+from perdure.config import Settings
+
+def last_words(rows, name):
+    work = getattr(rows, name)
+    def killed(self, *arguments):
+        work(self, *arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(rows, name, killed)
+
+last_words(LabelRows, "accept")
+last_words(DeliveryRows, "receive")
+from perdure.gateway.__main__ import main
+main(Settings())
+"""
+
+
+@pytest.fixture(scope="module")
+def process(stack: Stack, migrated: Settings) -> Iterator[Process]:
+    with serving(stack, migrated) as started:
+        yield started
+
+
+def test_what_was_committed_is_a_duplicate_after_kill_9(
+    stack: Stack, migrated: Settings, process: Process, people: People, senders: Senders, campaign: str
+) -> None:
+    hook = senders.hook(campaign=campaign)
+    lease = httpx.post(f"{process.url}/v1/campaigns/{campaign}/lease", json={"max": 1}, headers=people("ada")).json()["leases"][0]
+    submit = {"json": {"lease_token": lease["lease_token"], "value": "pos"}, "headers": people("ada")}
+    path = f"/v1/assignments/{lease['assignment_id']}/submit"
+    sent = hook.signed(answers({"task": "t3", "value": "pos", "labeler": "bob"}))
+    for where, request in ((path, submit), (hook.path, sent)):
+        with serving(stack, migrated, DIES) as dying:
+            with pytest.raises(httpx.TransportError):
+                httpx.post(dying.url + where, **request)
+            assert dying.wait() == -signal.SIGKILL
+        again = httpx.post(process.url + where, **request)
+        assert again.status_code == 200
+    assert senders.counted(campaign)[lease["task"]] == 1 + (lease["task"] == "t3")
+    assert sum(senders.counted(campaign).values()) == 2
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_nothing_that_the_description_allows_or_forbids_breaks_it(
+    process: Process, people: People, campaign: str, mode: GenerationMode
+) -> None:
+    """Schemathesis: every status and every body as described, no 500, and no way round the keys."""
+    schema = schemathesis.openapi.from_url(f"{process.url}/openapi.json")
+    headers, asked = people("fuzz", "admin"), 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @bounded(max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+        @given(operation.as_strategy(generation_mode=mode))
+        def ask(case: schemathesis.Case) -> None:
+            nonlocal asked
+            if "campaign" in (case.path_parameters or {}):
+                case.path_parameters["campaign"] = campaign
+            case.call_and_validate(headers=headers, checks=CHECKS)
+            asked += 1
+
+        with contextlib.suppress(Unsatisfiable):  # nothing that could be wrong with it
+            ask()
+    assert asked > 15 * EXAMPLES / 2
