@@ -14,7 +14,7 @@ from perdure.config import Settings
 from perdure.errors import PerdureError, StoreUnavailable
 from perdure.metadata.database import Database
 from perdure.metadata.listening import OUTBOX, Listener
-from perdure.metadata.repository.outbox import OutboxRows
+from perdure.metadata.repository import OutboxRows
 from perdure.relay import Pass, Relay
 from perdure.telemetry import configure_logs
 

@@ -52,6 +52,7 @@ class LabelingCampaign:
         self._request = request
         self._plan: CampaignPlan | None = cursor.plan if cursor else None
         self._snapshot_at: datetime | None = cursor.snapshot_at if cursor else None
+        self._filled = cursor is not None  # the tasks that the request brings are in
         self._stage = "opening"
         self._poked = False
         self._looks = 0
@@ -80,6 +81,7 @@ class LabelingCampaign:
         self._plan = plan
         if request.tasks is not None:
             await self._import(plan, request.tasks)
+        self._filled = True
         return plan
 
     async def _import(self, plan: CampaignPlan, tasks: ArtifactRef) -> None:
@@ -233,6 +235,8 @@ class LabelingCampaign:
     async def answer(self, answers: Answers) -> AnswerResults:
         """Answer tasks; returns when the answers are committed, with what became of each."""
         plan = await self._opened()
+        if not self._filled:
+            await workflow.wait_condition(lambda: self._filled or self._refusal is not None)
         request = RecordAnswers(campaign=plan.campaign, answers=answers, at=workflow.now(), patience=plan.patience)
         results = await _told(workflow.execute_activity_method(LabelingActivities.answer, request, **ROWS))
         self._poked = True

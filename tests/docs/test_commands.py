@@ -12,7 +12,7 @@ import pytest
 from tests.docs.pages import ROOT, blocks
 
 LIMIT = 280  # seconds for a page
-EXECUTED = [ROOT / "README.md", ROOT / "docs" / "writing-pipelines.md", ROOT / "docs" / "operating.md"]
+EXECUTED = [ROOT / "README.md", ROOT / "docs" / "writing-pipelines.md", ROOT / "docs" / "operating.md", ROOT / "docs" / "labeling.md"]
 
 
 @pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.name)

@@ -23,8 +23,8 @@ from perdure.adapters.temporal import TemporalExecutions
 from perdure.config import Settings
 from perdure.errors import StoreUnavailable, TemporalUnavailable
 from perdure.metadata.database import Database
+from perdure.metadata.repository import OutboxRows
 from perdure.metadata.repository.answers import poke
-from perdure.metadata.repository.outbox import OutboxRows
 from perdure.metadata.upgrade import upgrade
 from perdure.relay import REST, Relay
 from perdure.temporal import connect

@@ -184,8 +184,7 @@ async def test_from_start_to_snapshot_by_messages_alone(world: World) -> None:
 async def test_the_newest_answer_at_a_terminal_counts(world: World) -> None:
     async with world.working():
         campaign = await world.start(tasks=1, overlap={"labels": 2, "most": 2, "agreement": 0.5})
-        await campaign.open()
-        given = [
+        given = [  # at once: answers wait for the tasks that the start brings
             (await update(campaign, "answer", actor="ada", items=[item]))["items"][0]
             for item in (
                 {"task": "t0", "value": "ham"},

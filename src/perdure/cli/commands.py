@@ -69,7 +69,7 @@ def _command(name: str, run: str, reason: str, actor: str | None, *, as_json: bo
     workflow_id = detail.run.workflow_id
     if not detail.run.state.is_live:
         raise Conflict(f"{workflow_id} has ended as {detail.run.state}", remedy="start a new run: what was committed is reused")
-    answer = _update(workflow_id, name, Command(actor=person(actor), reason=reason))
+    answer = update(workflow_id, name, Command(actor=person(actor), reason=reason))
     if as_json:
         emit({"run": workflow_id, "command": name, "progress": answer})
     else:
@@ -92,7 +92,7 @@ def _vote(name: str, run: str, reason: str, evidence: str | None, actor: str | N
             remedy=f"look at it with `perdure show {workflow_id}`, then vote",
         )
     # Bound to what was up for decision a moment ago: if that changes before the vote arrives, the vote is refused, not misunderstood.
-    state = _update(workflow_id, name, Vote(actor=person(actor), reason=reason, evidence_sha256=current))
+    state = update(workflow_id, name, Vote(actor=person(actor), reason=reason, evidence_sha256=current))
     if as_json:
         emit({"run": workflow_id, "vote": name, "state": state})
     else:
@@ -117,8 +117,11 @@ def _found(run: str) -> RunDetail:
         return show_run(database, named_run(database, run, state="live"))
 
 
-def _update(workflow_id: str, name: str, argument: object) -> Any:
-    """The workflow's answer. The update has one id over all tries, so that it counts once whatever is lost on the way."""
+def update(workflow_id: str, name: str, argument: object, *, what: str = "run") -> Any:
+    """The workflow's answer; *what* it is, in errors.
+
+    The update has one id over all tries, so that it counts once whatever is lost on the way.
+    """
     import asyncio
 
     from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError
@@ -130,10 +133,10 @@ def _update(workflow_id: str, name: str, argument: object) -> Any:
 
     async def ask() -> Any | None:
         """The answer, or None where the server answers, but no worker."""
-        async with temporal(read_settings(), f"run {workflow_id}") as client:
-            update = client.get_workflow_handle(workflow_id).execute_update(name, argument, id=update_id)
+        async with temporal(read_settings(), f"{what} {workflow_id}") as client:
+            asked = client.get_workflow_handle(workflow_id).execute_update(name, argument, id=update_id)
             try:
-                return await asyncio.wait_for(update, ANSWER_SECONDS)
+                return await asyncio.wait_for(asked, ANSWER_SECONDS)
             except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):  # the client says it in either way
                 return None
 

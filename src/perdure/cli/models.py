@@ -151,7 +151,7 @@ def lineage(
     )
 
 
-def moment(text: str | None) -> datetime | None:
+def moment(text: str | None, option: str = "--at") -> datetime | None:
     """The time that *text* names, in the local zone unless it says another. Raises InvalidInput."""
     if text is None:
         return None
@@ -160,7 +160,7 @@ def moment(text: str | None) -> datetime | None:
     except ValueError as err:
         from perdure.errors import InvalidInput
 
-        raise InvalidInput(f"{text!r} is no time", field="--at", remedy="write it as 2026-11-22 or 2026-11-22T16:05:00+01:00") from err
+        raise InvalidInput(f"{text!r} is no time", field=option, remedy="write it as 2026-11-22 or 2026-11-22T16:05:00+01:00") from err
 
 
 def _votes(votes: object) -> str:

@@ -9,6 +9,7 @@ from perdure.metadata.repository.datasets import DatasetRows
 from perdure.metadata.repository.inbox import DeliveryRows
 from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.models import ModelRows
+from perdure.metadata.repository.outbox import OutboxRows
 from perdure.metadata.repository.projections import ProjectionRows
 from perdure.metadata.repository.promotions import PromotionRows
 from perdure.metadata.repository.runs import RunRows
@@ -22,6 +23,7 @@ __all__ = [
     "DeliveryRows",
     "LabelRows",
     "ModelRows",
+    "OutboxRows",
     "ProjectionRows",
     "PromotionRows",
     "RunRows",
