@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -41,10 +41,21 @@ class Claims:
     def __init__(self, steps: Steps, files: JobFiles, environment: Environment) -> None:
         self._steps, self._files, self._environment = steps, files, environment
 
-    def claim(self, run: Run, step: StepRun, *, params: Any, inputs: list[str], artifacts: str) -> Claim:
+    def claim(
+        self,
+        run: Run,
+        step: StepRun,
+        *,
+        params: Any,
+        inputs: list[str],
+        artifacts: str,
+        named: Callable[[Json], list[Json]] | None = None,
+    ) -> Claim:
         """The claim on *step*; waits while another run computes the same key: here for a moment, then by a retry that holds no place.
 
-        ``artifacts`` names the field of a cached result that must still be there and agree (an `ArtifactRef`); otherwise it is recomputed.
+        ``artifacts`` names the field of a cached result that must still be there and agree (an `ArtifactRef`), and ``named`` the objects
+        that its content (JSON) names in turn, which must be there; otherwise it is recomputed. Raises CorruptArtifact where that is what
+        *step* itself, which has succeeded, had made.
         """
         code = run.pipeline.code.sha256 if run.pipeline.code else None
         components = {"code": code, "params": digest(params), "inputs": inputs, "environment": dict(self._environment.versions)}
@@ -52,13 +63,18 @@ class Claims:
         use_cache = _may_reuse(run, step.step)
         deadline = time.monotonic() + BUSY_LIMIT
         while True:
+            stop_if_asked()
             claim = self._steps.claim(step.id, key, use_cache=use_cache, components=components)
-            if claim.hit is not None and not self._intact(claim.hit, artifacts):
+            if claim.hit is not None and not self._whole(claim.hit, artifacts, named):
+                if claim.hit.id == step.id:
+                    raise CorruptArtifact(
+                        f"the step {step.step} of {run.workflow_id} has succeeded, but what it made is gone or was changed",
+                        remedy="start a new run: it computes this step again",
+                    )
                 use_cache = False
                 continue
             if claim.busy is None:
                 return claim
-            stop_if_asked()
             pulse().ok(waiting_for=claim.reason)
             if time.monotonic() > deadline:
                 benign = ApplicationErrorCategory.BENIGN
@@ -72,19 +88,21 @@ class Claims:
 
     def intact(self, artifact: Json) -> bool:
         """Whether the object is still there and agrees."""
-        try:
-            return self._files.exists(ArtifactRef.from_json(artifact))
-        except CorruptArtifact:
-            return False
+        return self._files.exists(ArtifactRef.from_json(artifact))
 
-    def _intact(self, step: StepRun, artifacts: str) -> bool:
+    def _whole(self, step: StepRun, artifacts: str, named: Callable[[Json], list[Json]] | None) -> bool:
         if not artifacts:
             return True
         try:
             artifact = _field(step.result or {}, artifacts)
         except KeyError:
             return False
-        return self.intact(artifact)
+        if not self.intact(artifact):
+            return False
+        if named is None:
+            return True
+        content = self._files.get_json(ArtifactRef.from_json(artifact))
+        return self._files.all_there([ArtifactRef.from_json(each) for each in named(content)])
 
 
 def _may_reuse(run: Run, step: StepKind) -> bool:

@@ -7,7 +7,6 @@ from temporalio import activity
 from perdure import gates
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
-from perdure.activities.preparation import STALL
 from perdure.keys import digest, step_params
 from perdure.messages.common import Json
 from perdure.messages.evaluation import EvaluateRequest, EvaluateResult
@@ -56,7 +55,10 @@ class EvaluationActivities:
             },
             code=run.pipeline.code,
         )
-        end = self._jobs.run(Watched(step_run=step.id, name=name, request=request, engine=Engine.LOCAL, stall=STALL))
+        stall = load(run.spec).evaluate.stall
+        end = self._jobs.run(
+            Watched(step_run=step.id, name=name, request=request, engine=Engine.LOCAL, stall=stall, setting="evaluate.stall")
+        )
         assert end.result is not None, "only training pauses"
         return end.result
 

@@ -7,7 +7,6 @@ submits is settled by inserting the submission's row; the others attach to the s
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +14,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from perdure.activities.guard import pulse, stop_if_asked
-from perdure.errors import JobCrashed, PerdureError, Transient, from_dict
+from perdure.errors import JobCrashed, JobStalled, PatienceExhausted, PerdureError, Transient, bounded, from_dict
 from perdure.messages.common import Json
 from perdure.messages.jobs import (
-    ERROR_MARK,
     EXIT_ERROR,
     EXIT_FENCED,
     ControlCommand,
@@ -32,8 +31,9 @@ from perdure.messages.jobs import (
     Submission,
 )
 from perdure.ports import Compute, JobFiles, Run, Steps, SubmissionRow
+from perdure.printed import printed_error
 
-CRASHES = 3  # submissions in a row that died at the same round: the job's own fault, not a machine's
+CRASHES = 3  # submissions in a row that died or stood still at the same round: the job's own fault, not a machine's
 LOOK = 1.0  # seconds between looks at S3 and reports to Postgres while a job runs
 POLL = {Engine.LOCAL: 0.03, Engine.RAY: 0.5}  # seconds between looks at the engine
 
@@ -49,13 +49,17 @@ class JobEnd:
 
 @dataclass(kw_only=True)
 class Watched:
-    """A job as a step wants it run. ``on_look`` copies checkpoints and progress into rows; ``obeys_pause`` only jobs with checkpoints."""
+    """A job as a step wants it run. ``on_look`` copies checkpoints and progress into rows; ``obeys_pause`` only jobs with checkpoints.
+
+    ``setting`` is the field of the specification from which ``stall`` comes.
+    """
 
     step_run: UUID
     name: str
     request: JobRequest
     engine: Engine
-    stall: timedelta = timedelta(minutes=15)
+    stall: timedelta
+    setting: str
     obeys_pause: bool = False
     on_look: Callable[[Latest, Json], None] | None = None
     detail: Json = field(default_factory=dict)
@@ -68,7 +72,10 @@ class JobRunner:
         self._steps, self._files, self._engines = steps, files, engines
 
     def run(self, job: Watched) -> JobEnd:
-        """The job's end. Raises the job's own typed error, `JobCrashed` after three deaths without progress, or `Transient`."""
+        """The job's end. Raises the job's own typed error, or `Transient`.
+
+        After three deaths without progress also `JobCrashed`, `JobStalled` or `PatienceExhausted`: what the last one died of.
+        """
         return _Watch(job, self._steps, self._files, self._engines[job.engine]).run()
 
 
@@ -86,11 +93,16 @@ class _Watch:
         try:
             return self._run()
         except Transient as err:
-            self._say_waiting(err)
+            self._say_waiting(err.part)
             raise
         except asyncio.CancelledError:
             if (details := activity.cancellation_details()) and details.cancel_requested:
                 self._stop()  # else the attempt is given up, not the job: it belongs to the next attempt
+            raise
+        except ApplicationError:
+            raise
+        except Exception as err:
+            self._say_waiting(f"another try after {bounded(f'{type(err).__name__}: {err}', 300)}")
             raise
 
     def _run(self) -> JobEnd:
@@ -124,14 +136,16 @@ class _Watch:
         latest = self.files.latest(self.name)
         status = self.files.status(self.name, latest.epoch) if latest.epoch else {}
         self._observe(latest, status)
-        run = self._report({**status, "submission": current.number, "job": str(state.status)})
+        pending = state.message if state.status is JobStatus.PENDING else ""
+        run = self._report({**status, "submission": current.number, "job": str(state.status)}, waiting_for=pending or None)
         if self.job.obeys_pause:
             self._control(run)
-        if (latest.epoch, status) != self.seen:
+        if (latest.epoch, status) != self.seen or state.status is not JobStatus.RUNNING:
             self.seen, self.moved = (latest.epoch, status), time.monotonic()
-        elif state.status is JobStatus.RUNNING and time.monotonic() - self.moved > self.job.stall.total_seconds():
+        elif time.monotonic() - self.moved > self.job.stall.total_seconds():
             activity.logger.warning("job stands still: stopping it", extra={"job": current.job_id})
             self.compute.stop(current.job_id)  # its next state is STOPPED: a new submission follows
+            self._close(current, "stalled", None, f"it stood still for longer than {self.job.setting} ({self.job.stall})", latest)
             self.moved = time.monotonic()
         self.looked = time.monotonic()
         return latest
@@ -140,9 +154,9 @@ class _Watch:
         if self.job.on_look is not None:
             self.job.on_look(latest, status)
 
-    def _report(self, detail: Json) -> Run:
+    def _report(self, detail: Json, waiting_for: str | None) -> Run:
         detail = {key: value for key, value in detail.items() if key != "history"}
-        run = self.steps.report(self.job.step_run, {**self.job.detail, **detail})
+        run = self.steps.report(self.job.step_run, {**self.job.detail, **detail}, waiting_for)
         pulse().ok(**self.job.detail, round=detail.get("round"))
         return run
 
@@ -173,23 +187,42 @@ class _Watch:
         return JobEnd(result=latest.result, latest=latest, submissions=current.number if current else 0)
 
     def _next(self, current: SubmissionRow, latest: Latest, state: JobState) -> SubmissionRow:
-        """Another submission after one that died; or JobCrashed."""
+        """Another submission after one that died; or the error that it dies of again and again."""
         crashed = state.status is JobStatus.FAILED and state.exit_code != EXIT_FENCED
-        logs = self.compute.logs(current.job_id) if crashed else ""
+        logs = self.compute.logs(current.job_id) if state.status is not JobStatus.UNKNOWN else ""
         self._close(current, "failed" if crashed else "lost", state.exit_code, state.message, latest)
-        if state.exit_code == EXIT_ERROR and (error := _unpublished(logs)) is not None:
+        error = printed_error(logs) if crashed else None
+        if error is not None and state.exit_code == EXIT_ERROR:
             raise error
         round = latest.checkpoint.round if latest.checkpoint else None
-        rows = self.steps.submissions(self.job.step_run, self.job.name)[-CRASHES:]
-        if len(rows) == CRASHES and all(row.state == "failed" and row.round == round for row in rows):
-            tail = logs[-1500:]
-            raise JobCrashed(
-                f"the job died {CRASHES} times without progress (exit code {state.exit_code})\n{tail}".rstrip(),
-                field=str(self.job.request.kind),
-                remedy="look for os._exit, a native crash or too little memory in your code; `perdure logs RUN` shows its output",
-            )
+        # Those from before a reset do not count: what they died of may have been mended.
+        since = activity.info().scheduled_time
+        rows = [row for row in self.steps.submissions(self.job.step_run, self.job.name) if row.started_at >= since][-CRASHES:]
+        if len(rows) == CRASHES and all(row.state in ("failed", "stalled") and row.round == round for row in rows):
+            raise self._hopeless(rows[-1], state, logs, error)
         activity.logger.warning("job died: submitting it again", extra={"job": current.job_id, "exit_code": state.exit_code})
         return self._submit(current)
+
+    def _hopeless(self, last: SubmissionRow, state: JobState, logs: str, error: PerdureError | None) -> PerdureError:
+        """What became of a job that dies again and again: its last death decides."""
+        tail = logs[-1500:]
+        if last.state == "stalled":
+            return JobStalled(
+                f"the job stood still for longer than {self.job.stall}, and so it did {CRASHES} times without progress\n{tail}".rstrip(),
+                field=self.job.setting,
+                remedy=f"raise {self.job.setting} if it only needs more time; `perdure logs RUN` shows its output",
+            )
+        if isinstance(error, Transient):
+            return PatienceExhausted(
+                f"{error.part} did not answer {CRASHES} times in a row, asked from the node that runs the job: {error.problem}",
+                remedy=f"see that this node reaches {error.part} as the worker does, by its own settings; committed work is reused",
+            )
+        how = bounded(state.message.partition("\n")[0], 300) or f"exit code {state.exit_code}"
+        return JobCrashed(
+            f"the job died {CRASHES} times without progress: {how}\n{tail}".rstrip(),
+            field=str(self.job.request.kind),
+            remedy="look for os._exit, a native crash or too little memory in your code; `perdure logs RUN` shows its output",
+        )
 
     def _submit(self, previous: SubmissionRow | None) -> SubmissionRow:
         if previous is not None:  # the old one must be seen gone: two jobs of one step would wait for each other's resources
@@ -217,15 +250,9 @@ class _Watch:
             self.compute.stop(current.job_id)
             self._close(current, "stopped", None, "cancelled", self.files.latest(self.name))
 
-    def _say_waiting(self, err: Transient) -> None:
+    def _say_waiting(self, what: str) -> None:
         """Show people what is waited for; where Postgres itself is away, the heartbeat says so."""
         try:
-            self.steps.report(self.job.step_run, self.job.detail, waiting_for=err.part)
+            self.steps.report(self.job.step_run, self.job.detail, waiting_for=what)
         except Transient:
             activity.logger.debug("Postgres is away too")
-
-
-def _unpublished(logs: str) -> PerdureError | None:
-    """The error that a job could only print, as S3 refused it."""
-    lines = [line for line in logs.splitlines() if line.startswith(ERROR_MARK)]
-    return from_dict(json.loads(lines[-1].removeprefix(ERROR_MARK))) if lines else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from uuid import UUID
 
 from temporalio import activity
@@ -16,8 +15,7 @@ from perdure.messages.jobs import Engine, JobKind, JobRequest
 from perdure.messages.pipeline import StepKind
 from perdure.messages.preparation import DatasetRef, PartitionDone, PreparePlan, PrepareRequest
 from perdure.ports import Datasets, DatasetVersion, Run, Runs, StepRun, Steps
-
-STALL = timedelta(hours=1)  # a preparation job reports no progress of its own while the owner's function runs
+from perdure.spec import load
 
 
 class PreparationActivities:
@@ -33,7 +31,7 @@ class PreparationActivities:
         step = self._steps.begin(request.run_id, request.round, StepKind.PREPARE, activity.info().scheduled_time)
         plan = self._done(step.id, "plan") or self._run(run, step, "plan", JobKind.PLAN, {})
         params = step_params(StepKind.PREPARE, run.spec, run.pipeline.name)
-        claim = self._claims.claim(run, step, params=params, inputs=[plan["source"]["digest"]], artifacts="manifest")
+        claim = self._claims.claim(run, step, params=params, inputs=[plan["source"]["digest"]], artifacts="manifest", named=_named)
         cached = None
         if claim.hit is not None:
             cached = _reused(claim.hit.result or {}, claim.reason)
@@ -134,7 +132,15 @@ class PreparationActivities:
             job=f"{step.id}-{name}", kind=kind, storage=self._storage, spec=run.spec, inputs=inputs, code=run.pipeline.code, index=index
         )
         end = self._jobs.run(
-            Watched(step_run=step.id, name=name, request=request, engine=Engine.LOCAL, stall=STALL, detail={"phase": phase})
+            Watched(
+                step_run=step.id,
+                name=name,
+                request=request,
+                engine=Engine.LOCAL,
+                stall=load(run.spec).data.stall,
+                setting="data.stall",
+                detail={"phase": phase},
+            )
         )
         assert end.result is not None, "only training pauses"
         return self._datasets.record_partition(step.id, phase, index, end.result, key)
@@ -154,6 +160,13 @@ def _read_by_features(inputs: Json) -> Json:
 def _made(result: Json) -> list[Json]:
     """The objects that a partition's result names."""
     return [file for file in (*result["files"].values(), result.get("profile")) if file]
+
+
+def _named(manifest: Json) -> list[Json]:
+    """The objects that a manifest names."""
+    parts = [*manifest["splits"].values(), manifest["features"], manifest["quarantine"]]
+    state = (manifest["transform"] or {}).get("state")
+    return [file for part in parts for file in part["files"]] + [manifest["profile"]] + ([state] if state else [])
 
 
 def classes(partitions: list[Json], target: Json) -> list[str]:

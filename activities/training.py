@@ -70,6 +70,7 @@ class TrainingActivities:
                 request=job,
                 engine=Engine(spec.train.engine),
                 stall=spec.train.stall,
+                setting="train.stall",
                 obeys_pause=True,
                 on_look=copier.copy,
                 detail={"rounds": spec.train.params.get("rounds", 100)},

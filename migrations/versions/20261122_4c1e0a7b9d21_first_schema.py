@@ -259,7 +259,7 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Text(), nullable=False),
         sa.Column(
             "state",
-            sa.Enum("open", "succeeded", "failed", "lost", "stopped", name="submissionstate", **Checked),
+            sa.Enum("open", "succeeded", "failed", "stalled", "lost", "stopped", name="submissionstate", **Checked),
             server_default="open",
             nullable=False,
         ),
@@ -465,7 +465,6 @@ def upgrade() -> None:
         sa.Column("decision", sa.Enum("approve", "reject", name="votedecision", **Checked), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column("counts", sa.Boolean(), nullable=False),
         sa.Column("at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["approval_id"], ["approval.id"], name=op.f("fk_approval_vote_approval_id")),
         sa.PrimaryKeyConstraint("approval_id", "actor", name=op.f("pk_approval_vote")),

@@ -14,8 +14,9 @@ The type name is what survives the wire (Temporal, S3, Postgres), so it is stabl
        │  └─ UnknownTrainer
        ├─ NotFound, Conflict
        ├─ SourceMissing, SourceChanged, SchemaBroken, DataRejected      the data
-       ├─ UserCodeImport, UserCodeError, JobCrashed                     the owner's code
+       ├─ UserCodeImport, UserCodeError, JobCrashed, JobStalled         the owner's code
        ├─ ResourcesUnavailable, AccessDenied, StorageFull, CorruptArtifact, SchemaTooNew, SchemaTooOld, PatienceExhausted
+       ├─ Defect              Perdure itself
        └─ EvidenceChanged, VoteRefused, LeaseLost                       people
 """
 
@@ -138,6 +139,10 @@ class JobCrashed(Permanent):
     """A job died again and again without progress (``os._exit``, out of memory, a native crash)."""
 
 
+class JobStalled(Permanent):
+    """A job stood still again and again for longer than its ``stall`` allows."""
+
+
 class ResourcesUnavailable(Permanent):
     """The cluster can never satisfy what ``train.scaling`` asks for."""
 
@@ -164,6 +169,10 @@ class SchemaTooOld(Permanent):
 
 class PatienceExhausted(Permanent):
     """A part stayed unreachable for longer than the specification's ``patience``."""
+
+
+class Defect(Permanent):
+    """An activity ended again and again with an exception that nobody foresaw: a mistake in Perdure itself."""
 
 
 class EvidenceChanged(Permanent):

@@ -33,15 +33,19 @@ def step_key(step: str, code: str | None, params: Any, inputs: list[str], enviro
 def step_params(step: str, spec: dict[str, Any], model: str) -> dict[str, Any]:
     """What of a specification enters the key of *step*: activities make keys of it, a dry run foretells them.
 
-    A source counts by its bytes (an input), not by where it lies.
+    A source counts by its bytes (an input), not by where it lies. How long a job may stand still changes no result.
     """
     data, target = spec["data"], spec["data"]["target"]
     match step:
         case "prepare":
-            return {**data, "source": {**data["source"], "uri": ""}}
+            return {**_counting(data), "source": {**data["source"], "uri": ""}}
         case "train":
-            return {"train": spec["train"], "target": target, "model": model}
+            return {"train": _counting(spec["train"]), "target": target, "model": model}
         case "evaluate":
-            return {"evaluate": spec["evaluate"], "target": target}
+            return {"evaluate": _counting(spec["evaluate"]), "target": target}
         case _:
             raise ValueError(f"the step {step!r} is not cached")
+
+
+def _counting(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name != "stall"}

@@ -82,7 +82,8 @@ class SubmissionRow:
     name: str
     number: int
     job_id: str
-    state: str = "open"  # open | succeeded | failed | lost | stopped
+    started_at: datetime
+    state: str = "open"  # open | succeeded | failed | stalled | lost | stopped
     exit_code: int | None = None
     round: int | None = None
 
@@ -149,6 +150,8 @@ class Promotion:
     evaluation: Evaluation
     requested_by: str
     state: str  # open | released | refused
+    reason: str = ""
+    until: datetime | None = None  # votes are taken; None where nobody is asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,9 +272,6 @@ class Steps(Protocol):
     def finish(self, step_run: UUID, result: Json, reason: str = "") -> StepRun:
         """Record the result once; an empty *reason* keeps the claim's. Raises Conflict for a different second result or end."""
 
-    def fail(self, step_run: UUID, error: Json, state: str = "failed") -> None:
-        """Record the end of a step that did not succeed; no-op if it has ended."""
-
     def report(self, step_run: UUID, detail: Json, waiting_for: str | None = None) -> Run:
         """Record progress for people, and read in the same statement what people want of the run (``paused``, ``state``).
 
@@ -370,12 +370,19 @@ class Promotions(Protocol):
     """Promotions, votes and releases."""
 
     def open(self, step_run: UUID, model_version: UUID, evaluation: UUID, *, required: int, deadline_seconds: float) -> Promotion:
-        """The promotion of this step run (it has the step run's id), with its approval where people are asked."""
+        """The promotion of this step run (it has the step run's id), with its approval where people are asked.
+
+        People are asked again where the run had ended meanwhile. Raises Conflict where the step has ended without a decision.
+        """
+
+    def asked_by(self, model_version: UUID, besides: UUID) -> str | None:
+        """The workflow id of the live run, other than *besides*, that asks people about this version now."""
 
     def vote(self, promotion: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
         """Record the vote (unique per approval and actor). Raises EvidenceChanged; VoteRefused on a different second vote.
 
-        A vote by a channel that proves nothing about the actor counts only where the policy lists it, and never for a quorum above one.
+        Also refused: a vote after the deadline, and one by a channel that proves nothing about the actor, unless the policy takes it (a
+        quorum above one never does).
         """
 
     def approval(self, promotion: UUID) -> ApprovalState:
@@ -432,7 +439,10 @@ class JobFiles(Protocol):
         """Clear a published error or pause, so that the job can be submitted again; no-op where there is none."""
 
     def exists(self, artifact: ArtifactRef) -> bool:
-        """Whether the object is there and agrees: full hash below 1 GiB, size above."""
+        """Whether the object is there and agrees: full hash below 1 GiB, size above. Raises NotFound where the whole bucket is missing."""
+
+    def all_there(self, artifacts: list[ArtifactRef]) -> bool:
+        """Whether every object is there in its size. Raises NotFound where the whole bucket is missing."""
 
     def get_json(self, artifact: ArtifactRef) -> Any:
         """The object's JSON, verified. Raises CorruptArtifact."""

@@ -138,6 +138,7 @@ class Data(Part):
     window: int = Field(4, ge=1, le=100, description="partitions in flight at once")
     limits: Limits = Field(Limits(), description="how much bad data is put up with")
     memory_mb: int = Field(1024, ge=64, description="what one preparation job may hold in memory")
+    stall: Duration = duration("6h", "a job of the preparation that says nothing for this long is stopped and started again")
 
     def rules(self) -> Broken:
         """Columns that are named must exist, where the specification itself names them all."""
@@ -244,6 +245,7 @@ class Evaluate(Part):
     metrics: list[str] = Field(default_factory=list, description="default: all of the task's metrics", examples=[["roc_auc", "log_loss"]])
     slices: list[Slice] = Field(default_factory=list, description="groups of rows that are looked at by themselves")
     gates: list[Gate] = Field(default_factory=list, description="conditions that a model must meet to be released")
+    stall: Duration = duration("6h", "an evaluation that says nothing for this long is stopped and started again")
 
     def rules(self) -> Broken:
         """A gate on slices needs slices."""

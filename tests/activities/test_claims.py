@@ -1,10 +1,11 @@
-"""An activity that waits for another run's computation gives its place to one that can go on."""
+"""A cached result is used only if it is whole; who waits for another run's computation gives its place to one that can go on."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,11 +13,14 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio import activity, workflow
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from perdure.activities import claims
 from perdure.activities.claims import Claims, Environment
 from perdure.activities.guard import Guard
+from perdure.errors import CorruptArtifact
+from perdure.messages.common import ArtifactRef
 from perdure.messages.pipeline import RunState, StepKind
 from perdure.ports import Claim, PipelineVersion, Run, StepRun
 from perdure.temporal import connect
@@ -52,6 +56,50 @@ class Busy:
     @activity.defn(name="goes-on", no_thread_cancel_exception=True)
     def goes_on(self) -> None:
         self.busy = False
+
+
+class Cached:
+    """Rows that know a result, of step run *of*, and objects of which some are gone."""
+
+    def __init__(self, of: UUID, gone: str = "") -> None:
+        self.hit = replace(STEP, id=of, state="succeeded", result={"manifest": ref("manifest")})
+        self.gone = gone
+
+    def claim(self, *_: Any, use_cache: bool, **__: Any) -> Claim:
+        return Claim(hit=self.hit, reason="hit") if use_cache or self.hit.id == STEP.id else Claim(mine=True, reason="miss")
+
+    def exists(self, artifact: ArtifactRef) -> bool:
+        return self.all_there([artifact])
+
+    def all_there(self, artifacts: list[ArtifactRef]) -> bool:
+        return all(self.gone != artifact.uri for artifact in artifacts)
+
+    def get_json(self, artifact: ArtifactRef) -> Any:
+        return {"files": [ref("train"), ref("test")]}
+
+
+def ref(name: str) -> dict[str, Any]:
+    return ArtifactRef(uri=name, sha256="0" * 64, size=1).as_json()
+
+
+def claimed(ports: Any) -> Claim:
+    claims = Claims(ports, ports, Environment(versions={}))
+    claim: Claim = ActivityEnvironment().run(
+        lambda: claims.claim(RUN, STEP, params={}, inputs=[], artifacts="manifest", named=lambda manifest: manifest["files"])
+    )
+    return claim
+
+
+@pytest.mark.parametrize(("gone", "mine"), [("", False), ("manifest", True), ("test", True)])
+def test_a_result_of_which_something_is_gone_is_computed_again(gone: str, mine: bool) -> None:
+    assert claimed(Cached(uuid4(), gone)).mine is mine
+
+
+@pytest.mark.parametrize("gone", ["manifest", "train"])
+def test_a_step_that_has_succeeded_and_lost_what_it_made_says_so(gone: str) -> None:
+    assert claimed(Cached(STEP.id)).hit is not None
+    with pytest.raises(CorruptArtifact, match="start a new run"):
+        claimed(Cached(STEP.id, gone))
 
 
 @workflow.defn(name="One")

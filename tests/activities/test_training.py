@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -43,7 +43,9 @@ class Ports:
     """Rows of a run that people paused; ``done`` is what was asked of them, in order."""
 
     def __init__(self, submission: str | None) -> None:
-        self.row = SubmissionRow(step_run=STEP.id, name="train", number=1, job_id="j", state=submission) if submission else None
+        self.row: SubmissionRow | None = None
+        if submission is not None:
+            self.row = SubmissionRow(step_run=STEP.id, name="train", number=1, job_id="j", started_at=datetime.now(UTC), state=submission)
         self.done: list[str] = []
 
     def run(self, what: Any) -> Any:

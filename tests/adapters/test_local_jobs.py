@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -158,6 +159,40 @@ def test_an_unreachable_store_is_tried_again_and_a_refusing_one_is_typed(
     assert state.exit_code == EXIT_ERROR
     assert '"type": "AccessDenied"' in refused.logs(submission.id)
     refused.close()
+
+
+def test_a_crowded_machine_has_room_later(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("perdure.adapters.local_jobs._PAUSE", 0.05)
+    start, pipe, tried, opened = subprocess.Popen, os.pipe, [], []
+
+    def crowded(*args: Any, **kwargs: Any) -> Any:
+        tried.append(args)
+        if len(tried) < 4:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return start(*args, **kwargs)
+
+    def remembered() -> tuple[int, int]:
+        ends = pipe()
+        opened.append({end: os.readlink(f"/proc/self/fd/{end}") for end in ends})
+        return ends
+
+    monkeypatch.setattr("perdure.adapters.job_process.subprocess.Popen", crowded)
+    monkeypatch.setattr("perdure.adapters.job_process.os.pipe", remembered)
+    one = settings.model_copy(update={"home": tmp_path, "worker": settings.worker.model_copy(update={"processes": 1})})
+    compute = LocalJobs(one)
+    compute.submit(submission := Submission(id="a", request=ArtifactRef(uri=f"s3://{settings.s3.bucket}/jobs/none", sha256="0")))
+    deadline = time.monotonic() + 30
+    while len(tried) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    waiting = compute.state("a")
+    assert (waiting.status, "room for a process" in waiting.message) == (JobStatus.PENDING, True)
+    assert ended(compute, submission).exit_code == EXIT_ERROR, "it ran: its request is not there"
+    assert "room for a process" not in compute.state("a").message
+    compute.close()
+    for ends in opened[:6]:  # of the starts that failed
+        assert not any(os.path.exists(f"/proc/self/fd/{end}") and os.readlink(f"/proc/self/fd/{end}") == what for end, what in ends.items())
+    assert not [*(tmp_path / "scratch").glob("*/*")]
 
 
 def test_submissions_are_remembered_for_a_while_only(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from perdure.adapters.job_files import S3JobFiles
 from perdure.adapters.s3 import ObjectStore
 from perdure.errors import AccessDenied, Conflict, CorruptArtifact, NotFound, ObjectsUnavailable, PerdureError
 from perdure.local import ports
@@ -53,10 +55,30 @@ def test_other_bytes_under_a_name_are_found_out_and_mended(objects: ObjectStore,
 def test_what_is_not_there(objects: ObjectStore) -> None:
     ref = ArtifactRef(uri=objects.uri("models/0/none"), sha256="0" * 64)
     assert not objects.exists(ref)
+    assert objects.size(ref) is None
     assert objects.read("none") is None
     objects.delete(["none"])
     with pytest.raises(NotFound):
         objects.get(ref)
+
+
+def test_a_missing_bucket_is_no_missing_object(objects: ObjectStore) -> None:
+    """Else a wrong bucket would read as a cache without hits."""
+    ref = ArtifactRef(uri="s3://no-such-bucket/models/0/none", sha256="0" * 64)
+    for look in (objects.exists, objects.size):
+        with pytest.raises(NotFound, match="bucket 'no-such-bucket' does not exist") as refused:
+            look(ref)
+        assert refused.value.field == "s3.bucket"
+
+
+def test_whether_all_of_many_are_there(objects: ObjectStore) -> None:
+    files = S3JobFiles(objects)
+    refs = [objects.put("datasets", "part", b"%d" % number) for number in range(40)]
+    assert files.all_there(refs)
+    assert files.all_there([])
+    assert not files.all_there([*refs, replace(refs[0], size=5)]), "cut short"
+    objects.delete([refs[7].uri.removeprefix(objects.uri(""))])
+    assert not files.all_there(refs)
 
 
 def test_conditional_writes(objects: ObjectStore) -> None:

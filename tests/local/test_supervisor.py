@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -214,6 +215,19 @@ def test_rotation_keeps_what_a_writer_appends_later(tmp_path: Path) -> None:
     assert path.read_bytes() == b"last"
     assert [path.with_name(f"server.log.{number}").read_bytes()[:1] for number in (1, 2, 3)] == [b"4", b"3", b"2"]
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_log_is_cut_without_a_copy_where_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "server.log"
+    path.write_bytes(b"a" * 100)
+
+    def full(_: Path, copy: Path) -> None:
+        copy.write_bytes(b"a" * 10)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    rotate(path, limit=50)
+    assert [(file.name, file.stat().st_size) for file in tmp_path.iterdir()] == [("server.log", 0)]
 
 
 def alive(pid: int) -> bool:

@@ -57,8 +57,8 @@ def begin(world: World) -> Call:
 
 def begin_after_failure(world: World) -> Call:
     run = world.run()
-    world.steps.fail(world.step(run).id, {"message": "boom"})
-    world.runs.close(run.id, RunState.FAILED, None)
+    world.step(run)
+    world.runs.close(run.id, RunState.FAILED, {"message": "boom"})
     return lambda: world.steps.begin(run.id, 0, StepKind.TRAIN)
 
 
@@ -77,11 +77,6 @@ def claim_hit(world: World) -> Call:
 def finish(world: World) -> Call:
     step = world.step(world.run())
     return lambda: world.steps.finish(step.id, {"x": 1.5, "nothing": None, "nan": float("nan"), "nul": "a\x00b"}, "done")
-
-
-def fail(world: World) -> Call:
-    step = world.step(world.run())
-    return lambda: world.steps.fail(step.id, {"message": "boom"}, "lost")
 
 
 def next_submission(world: World) -> Call:
@@ -177,7 +172,6 @@ CASES: dict[str, Case] = {
     "claim": claim,
     "claim with a hit": claim_hit,
     "finish": finish,
-    "fail": fail,
     "next submission": next_submission,
     "end submission": end_submission,
     "record partition": record_partition,

@@ -120,7 +120,7 @@ def test_a_command_that_comes_too_late_changes_nothing(world: World) -> None:
 
 def test_a_reset_makes_the_run_live_again(world: World) -> None:
     run = world.run()
-    world.steps.fail(world.step(run).id, {"message": "boom"})
+    world.step(run)
     world.runs.close(run.id, RunState.FAILED, {"message": "boom"})
     assert world.step(run).state == "running"
     again = world.runs.run(run.id)
@@ -135,8 +135,9 @@ def test_a_reset_makes_the_run_live_again(world: World) -> None:
 def test_an_attempt_that_slept_past_the_end_changes_nothing(world: World) -> None:
     run = world.run()
     scheduled = datetime.now(UTC)
-    failed = world.step(run)
-    world.steps.fail(failed.id, {"message": "boom"})
+    world.step(run)
+    world.runs.close(run.id, RunState.FAILED, {"message": "boom"})
+    world.step(run, StepKind.PREPARE)  # a reset: the run is live again
     with pytest.raises(Conflict, match="since this attempt was scheduled"):
         world.steps.begin(run.id, 0, StepKind.TRAIN, scheduled)
     world.runs.close(run.id, RunState.CANCELLED, None)

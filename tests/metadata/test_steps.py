@@ -32,7 +32,7 @@ def test_a_result_is_recorded_once(world: World) -> None:
     won = [outcome for outcome in outcomes if not isinstance(outcome, Conflict)]
     assert len(won) == 1
     assert world.steps.step(step.id) == won[0]
-    world.steps.fail(step.id, {"message": "late"})
+    world.runs.close(step.run_id, RunState.FAILED, {"message": "late"})
     assert world.steps.step(step.id).state == "succeeded"
     assert world.step(world.runs.run(step.run_id)).result == won[0].result, "it is not opened again"
 
@@ -52,8 +52,8 @@ def test_a_result_waits_for_one_that_is_being_committed(world: World) -> None:
 
 def test_a_step_that_failed_takes_no_late_result(world: World) -> None:
     step = world.step(world.run())
-    world.steps.fail(step.id, {"message": "boom"})
-    world.steps.fail(step.id, {"message": "boom again"}, "lost")
+    world.runs.close(step.run_id, RunState.FAILED, {"message": "boom"})
+    world.runs.close(step.run_id, RunState.FAILED, {"message": "boom again"})
     assert world.detail(step.id).error == {"message": "boom"}
     with pytest.raises(Conflict, match="has ended as failed"):
         world.steps.finish(step.id, {"late": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from perdure.adapters.s3 import ObjectStore
@@ -9,6 +10,8 @@ from perdure.jobs import latest
 from perdure.jobs.latest import RunState
 from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.jobs import ControlCommand, JobRequest, Latest
+
+_AT_ONCE = 16  # requests
 
 
 class S3JobFiles:
@@ -40,6 +43,11 @@ class S3JobFiles:
     def exists(self, artifact: ArtifactRef) -> bool:
         """Whether the object is there and agrees: full hash below 1 GiB, size above."""
         return self._objects.exists(artifact)
+
+    def all_there(self, artifacts: list[ArtifactRef]) -> bool:
+        """Whether every object is there in its size; a few are asked for at once."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return all(pool.map(lambda artifact: self._objects.size(artifact) == artifact.size, artifacts))
 
     def get_json(self, artifact: ArtifactRef) -> Any:
         """The object's JSON, verified. Raises CorruptArtifact."""

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,9 +28,10 @@ class JobProcess:
         self._scratch = scratch / uuid4().hex
         self._scratch.mkdir(parents=True)
         self.code: str | None = None
-        self._answers, answers = os.pipe()
-        self._printed, printed = os.pipe()
-        try:
+        with ExitStack() as its, ExitStack() as ours:
+            ours.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            self._answers, answers = _pipe(ours, its)
+            self._printed, printed = _pipe(ours, its)
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "perdure.jobs.pool", str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -40,9 +41,7 @@ class JobProcess:
                 cwd=self._scratch,
                 start_new_session=True,
             )
-        finally:
-            os.close(answers)
-            os.close(printed)
+            ours.pop_all()  # it has started: `discard` does it
         assert self._popen.stdin is not None
         self._requests = self._popen.stdin
         self._used = False
@@ -111,6 +110,14 @@ class JobProcess:
         except OSError:
             return 0  # not Linux
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
+    """A pipe whose ends are closed by these."""
+    ends = os.pipe()
+    reader.callback(os.close, ends[0])
+    writer.callback(os.close, ends[1])
+    return ends
 
 
 def describe_exit(code: int) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import shutil
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,15 @@ from pathlib import Path
 from perdure.adapters.job_process import JobProcess, describe_exit, kill_below
 from perdure.config import Settings, resolve_secret
 from perdure.jobs.usercode import disk_full, no_room
-from perdure.messages.jobs import ERROR_MARK, EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobState, JobStatus, Submission
+from perdure.messages.jobs import EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobState, JobStatus, Submission
+from perdure.printed import error_line
 
 IDLE_SECONDS = 300.0
 _REMEMBERED = 1_000  # ended submissions
 _LOG_BYTES = 64 << 10  # kept of a submission's output
 _SPEAKING = (0, EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED)
+_CROWDED = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # the machine has no room for a process now
+_PAUSE = 1.0  # seconds until a process is started again where there was no room
 
 
 def job_environment(settings: Settings) -> dict[str, str]:
@@ -205,7 +207,7 @@ class LocalJobs:
             if job.status is JobStatus.STOPPED or self._closed:
                 process.kill()
             else:
-                job.status = JobStatus.RUNNING
+                job.status, job.message = JobStatus.RUNNING, ""
         answer = process.run(job.submission, job.print)
         with self._changed:
             job.process = None  # `stop` does not kill it from here on
@@ -218,18 +220,22 @@ class LocalJobs:
         return usable
 
     def _refuse(self, job: _Job | None, err: OSError) -> None:
-        """No process can be started: a full disk is the job's error, anything else (too many processes) may pass."""
-        if job is None:
-            time.sleep(1)
-            self._free(None)
-            return
+        """No process can be started. A crowded machine may have room soon, so that the job waits; a full disk is the job's error."""
         with self._changed:
+            if job is None or (err.errno in _CROWDED and job.status is JobStatus.PENDING):
+                if job is not None:
+                    job.message = f"room for a process on the worker's machine: {err}"
+                    self._queue.appendleft(job)
+                    self._changed.notify_all()  # another runner may have a process
+                self._changed.wait_for(lambda: self._closed, _PAUSE)
+                self._idle.append(None)
+                return
             self._idle.append(None)
             job.message = f"no process could be started: {err}"
             if disk_full(err):
                 job.exit_code = EXIT_ERROR
-                job.print(f"{ERROR_MARK}{json.dumps(no_room('a process was started').as_dict())}\n".encode())
-            job.end(JobStatus.FAILED)
+                job.print(f"{error_line(no_room('a process was started'))}\n".encode())
+            job.end(JobStatus.STOPPED if job.status is JobStatus.STOPPED else JobStatus.FAILED)
 
     def _end(self, job: _Job, code: int) -> None:
         job.exit_code = code

@@ -123,15 +123,26 @@ class ObjectStore:
 
     def exists(self, ref: ArtifactRef) -> bool:
         """Whether the object is there and agrees: full hash below 1 GiB, size above."""
+        size = self.size(ref)
+        if size is None or size >= _FULL_HASH:
+            return size == ref.size
         try:
-            with self._translated(ref.uri):
-                size = self._s3.head_object(**self._place(ref.uri))["ContentLength"]
-            if size >= _FULL_HASH:
-                return size == ref.size
             self._stream(ref, lambda: None, lambda chunk: None)
         except (NotFound, CorruptArtifact):
             return False
         return True
+
+    def size(self, ref: ArtifactRef) -> int | None:
+        """How many bytes the object has, or None if it is gone: alone, not with its whole bucket, which is NotFound."""
+        place = self._place(ref.uri)
+        with self._translated(ref.uri):
+            try:
+                return int(self._s3.head_object(**place)["ContentLength"])
+            except ClientError as err:  # it has no body, which would tell a missing bucket from a missing object
+                if _status(err) != 404:
+                    raise
+            self._s3.list_objects_v2(Bucket=place["Bucket"], Prefix=place["Key"], MaxKeys=1)
+        return None
 
     def _stream(self, ref: ArtifactRef, restart: Callable[[], object], sink: Callable[[bytes], object]) -> None:
         """Hand the artifact's bytes to *sink*, from the start again after each `restart`."""
@@ -288,10 +299,12 @@ class ObjectStore:
             )
         if code == "NoSuchBucket":
             return NotFound(
-                f"bucket {self.bucket!r} does not exist at {where}", field="s3.bucket", remedy="create the bucket or name another"
+                f"bucket {urlparse(what).netloc or self.bucket!r} does not exist at {where}",
+                field="s3.bucket",
+                remedy="create the bucket or name another",
             )
         if _status(err) == 404:
-            return NotFound(f"{what} does not exist", remedy="run the step that wrote it again")
+            return NotFound(f"{what} does not exist", remedy="start a new run: it computes again what is gone")
         return ObjectsUnavailable(f"S3 at {where} answered {code} for {what}", remedy="see the server's log; perdure doctor checks it")
 
 

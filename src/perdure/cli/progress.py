@@ -251,7 +251,9 @@ def restart_line(step: Step, job: Job) -> str:
     after = f" after round {earlier.round}" if earlier and earlier.round is not None else ""
     if earlier and earlier.message == "paused":
         return f"went on where it was paused{after}"
-    how = {"failed": "died", "lost": "was lost", "stopped": "was stopped"}.get(earlier.state if earlier else "", "ended")
+    how = {"failed": "died", "stalled": "stood still", "lost": "was lost", "stopped": "was stopped"}.get(
+        earlier.state if earlier else "", "ended"
+    )
     code = f" (exit code {earlier.exit_code})" if earlier and earlier.exit_code else ""
     which = f" {job.name}" if step.name == "prepare" else ""
     return f"the job{which} {how}{after}{code}; started again, number {job.number}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from perdure.errors import JobCrashed, from_dict
+from perdure.printed import printed_error
 
 if TYPE_CHECKING:
     from perdure.adapters.job_files import S3JobFiles
@@ -58,7 +59,10 @@ def _run(request: JobRequest, files: S3JobFiles, settings: Settings) -> Json:
             return latest.result
         if latest.error is not None:
             raise from_dict(latest.error)
+        logs = jobs.logs(request.job)
+        if (error := printed_error(logs)) is not None:
+            raise error
         raise JobCrashed(
-            f"the job ended without a result: {state.message}\n{jobs.logs(request.job)[-1500:]}".rstrip(),
+            f"the job ended without a result: {state.message}\n{logs[-1500:]}".rstrip(),
             remedy="look for os._exit, a native crash or too little memory in the transform",
         )

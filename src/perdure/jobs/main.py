@@ -1,13 +1,13 @@
 """Entry point of a job: ``python -m perdure.jobs.main REQUEST_URI REQUEST_SHA256``.
 
-Exit codes: 0 a result or error is in ``latest``; `EXIT_ERROR` this process published an error; `EXIT_FENCED`; `EXIT_PAUSED`; anything else:
-the job may be tried again (an unreachable part, or a mistake in Perdure's own code, whose traceback is in the log).
+Exit codes: 0 a result or error is in ``latest``; `EXIT_ERROR` this process published an error, or printed the one with which S3 refused it;
+`EXIT_FENCED`; `EXIT_PAUSED`; anything else: the job may be tried again (an unreachable part, which is printed, or a mistake in Perdure's
+own code, whose traceback is in the log).
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import socket
 import sys
@@ -19,14 +19,15 @@ from urllib.parse import urlparse
 
 from perdure import spec
 from perdure.adapters.s3 import ObjectStore
-from perdure.errors import PerdureError, Permanent
+from perdure.errors import PerdureError, Permanent, Transient
 from perdure.jobs import scratch, usercode
 from perdure.jobs.context import JobContext
 from perdure.jobs.latest import Fenced, Paused, RunState, ended, load_request
 from perdure.jobs.node import die_with_parent, first_to_go, object_store
 from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef
-from perdure.messages.jobs import ERROR_MARK, EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobKind, JobRequest
+from perdure.messages.jobs import EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobKind, JobRequest
+from perdure.printed import error_line
 
 EXIT_AGAIN = 1
 
@@ -38,8 +39,12 @@ def run_job(request: ArtifactRef) -> int:
         objects = object_store(urlparse(request.uri).netloc)
         code = _run(objects, load_request(objects, request))
     except Permanent as err:
-        print(ERROR_MARK + json.dumps(err.as_dict()), flush=True)
+        print(error_line(err), flush=True)
         code = EXIT_ERROR
+    except Transient as err:
+        traceback.print_exc()
+        print(error_line(err), flush=True)
+        code = EXIT_AGAIN
     except Exception:
         traceback.print_exc()
         code = EXIT_AGAIN

@@ -263,12 +263,20 @@ class Supervisor:
 
 
 def rotate(path: Path, limit: int = 10 << 20, keep: int = 3) -> None:
-    """Move a log of more than *limit* bytes to ``.1`` and so on. Writers append, so the file is copied and cut, not renamed."""
-    if not path.exists() or path.stat().st_size <= limit:
-        return
-    for number in range(keep - 1, 0, -1):
-        older = path.with_name(f"{path.name}.{number}")
-        if older.exists():
-            older.replace(path.with_name(f"{path.name}.{number + 1}"))
-    shutil.copyfile(path, path.with_name(f"{path.name}.1"))
-    os.truncate(path, 0)
+    """Move a log of more than *limit* bytes to ``.1`` and so on. Writers append, so the file is copied and cut, not renamed.
+
+    Where the disk is full, it is cut without a copy: that makes room, and no log is worth a service. Never raises OSError.
+    """
+    copy = path.with_name(f"{path.name}.1")
+    with suppress(OSError):
+        if not path.exists() or path.stat().st_size <= limit:
+            return
+        for number in range(keep - 1, 0, -1):
+            older = path.with_name(f"{path.name}.{number}")
+            if older.exists():
+                older.replace(path.with_name(f"{path.name}.{number + 1}"))
+        try:
+            shutil.copyfile(path, copy)
+        except OSError:
+            copy.unlink(missing_ok=True)
+        os.truncate(path, 0)

@@ -139,6 +139,3 @@ class Submission:
 
 EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED = 20, 21, 22
 """Exit codes of a job: an error is published in ``latest``; a newer epoch owns the job; stopped at a checkpoint as asked."""
-
-ERROR_MARK = "perdure-error "
-"""Starts the log line with an error (JSON) that could not be published because S3 itself refused the job."""

@@ -80,6 +80,7 @@ def submission(row: t.Submission) -> SubmissionRow:
         name=row.name,
         number=row.number,
         job_id=row.job_id,
+        started_at=row.started_at,
         state=row.state,
         exit_code=row.exit_code,
         round=row.round,

@@ -73,15 +73,6 @@ class StepRows(Cache):
                 succeed(session, running(step), result, reason)
             return records.step_run(step)
 
-    def fail(self, step_run: UUID, error: Json, state: str = "failed") -> None:
-        """Record the end of a step that did not succeed; no-op if it has ended."""
-        with self._database.transaction() as session:
-            session.execute(
-                update(t.StepRun)
-                .where(t.StepRun.id == step_run, t.StepRun.tenant == self._tenant, t.StepRun.state == t.StepState.RUNNING)
-                .values(state=t.StepState(state), error=error, finished_at=func.now(), waiting_for=None, waiting_since=None)
-            )
-
     def report(self, step_run: UUID, detail: Json, waiting_for: str | None = None) -> Run:
         """Record progress, and read what people want of the run, in one statement."""
         since = case((t.StepRun.waiting_for == waiting_for, t.StepRun.waiting_since), else_=func.now()) if waiting_for else null()

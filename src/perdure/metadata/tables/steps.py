@@ -30,6 +30,7 @@ class SubmissionState(StrEnum):
     OPEN = "open"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    STALLED = "stalled"
     LOST = "lost"
     STOPPED = "stopped"
 
