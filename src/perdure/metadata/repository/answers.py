@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, select, text, tuple_, update
+from sqlalchemy import func, select, text, union, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -19,11 +19,58 @@ from perdure.labeling.spec import Campaign, Gold
 from perdure.labeling.spec import load as load_campaign
 from perdure.messages.labeling import AnnotationStatus, AnswerResult, AssignmentState, CampaignState, LabelerStatus, TaskState
 from perdure.metadata import tables as t
-from perdure.metadata.jsonb import plain
+from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.rows import Rows
 
 S = AnnotationStatus
 STANDING = (S.VALID, S.SKIPPED)
+_STANDS = text("annotation.status in ('valid', 'skipped')")  # in these words, as the index has them: a parameter would not find it
+
+# one statement for any number of rows, and none that is made anew for each number of them
+_COLUMNS = {
+    "id": "uuid",
+    "task": "uuid",
+    "labeler": "uuid",
+    "assignment": "uuid",
+    "source": "text",
+    "source_key": "text",
+    "revision": "text",
+    "value": "text",
+    "reason": "text",
+    "duration_ms": "integer",
+    "status": "text",
+    "event_time": "timestamptz",
+}
+_ANNOTATE = text(
+    f"""
+    insert into annotation (tenant, campaign_id, id, task_id, labeler_id, assignment_id, source, source_key, revision, value, reason,
+                            duration_ms, status, event_time)
+    select :tenant, :campaign, id, task, labeler, assignment, source, source_key, revision, value::jsonb, reason,
+           duration_ms, status, event_time
+      from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _COLUMNS.items())}) as rows ({", ".join(_COLUMNS)})
+    """
+)
+_CHANGE = text(
+    """
+    update annotation set status = rows.status
+      from unnest(cast(:ids as uuid[]), cast(:statuses as text[])) as rows (id, status) where annotation.id = rows.id
+    """
+)
+_COUNT = text(
+    """
+    update task set n_valid = rows.valid, n_skip = rows.skips, state = rows.state
+      from unnest(cast(:ids as uuid[]), cast(:valid as integer[]), cast(:skips as integer[]), cast(:states as text[]))
+        as rows (id, valid, skips, state)
+     where task.id = rows.id
+    """
+)
+_END = text(
+    """
+    update assignment set state = rows.state, ended_at = now()
+      from unnest(cast(:tasks as uuid[]), cast(:labelers as uuid[]), cast(:states as text[])) as rows (task, labeler, state)
+     where assignment.task_id = rows.task and assignment.labeler_id = rows.labeler and assignment.state = 'leased'
+    """
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +94,24 @@ class _Labeler:
 
 
 @dataclass(kw_only=True)
+class _Given:
+    """Answers that are there, found by their names and by who gave them to what. Names are made of source and key."""
+
+    by_id: dict[UUID, Earlier] = field(default_factory=dict)
+    by_name: dict[str, dict[UUID, UUID]] = field(default_factory=dict)  # to their tasks
+    by_pair: dict[tuple[UUID, UUID], set[UUID]] = field(default_factory=dict)
+
+    def add(self, task: UUID, labeler: UUID, answer: Earlier) -> None:
+        self.by_id[answer.id] = answer
+        self.by_name.setdefault(answer.source_key, {})[answer.id] = task
+        self.by_pair.setdefault((task, labeler), set()).add(answer.id)
+
+    def relevant(self, name: str, task: UUID, labeler: UUID) -> list[Earlier]:
+        """What was answered under the same name, and what this labeler answered to this task."""
+        return [self.by_id[id] for id in {*self.by_name.get(name, ()), *self.by_pair.get((task, labeler), ())}]
+
+
+@dataclass(kw_only=True)
 class _Batch:
     """What one transaction has read, and what it is going to write."""
 
@@ -56,12 +121,12 @@ class _Batch:
     workflow_id: str
     tasks: dict[str, _Task]
     labelers: dict[str, _Labeler]
-    earlier: list[tuple[UUID, UUID, str, Earlier]]  # task, labeler, source
-    annotations: list[dict[str, Any]] = field(default_factory=list)
+    given: _Given
+    annotations: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     changes: dict[UUID, AnnotationStatus] = field(default_factory=dict)
     touched: dict[str, _Task] = field(default_factory=dict)
     undecided: set[UUID] = field(default_factory=set)
-    ended: list[dict[str, Any]] = field(default_factory=list)
+    ended: dict[tuple[UUID, UUID], AssignmentState] = field(default_factory=dict)
 
 
 class AnswerRows(Rows):
@@ -115,7 +180,7 @@ class AnswerRows(Rows):
             workflow_id=row.workflow_id,
             tasks=tasks,
             labelers=labelers,
-            earlier=self._earlier(session, campaign, tasks.values(), labelers.values(), answers),
+            given=self._given(session, campaign, tasks.values(), labelers.values(), answers),
         )
 
     def known(self, session: Session, principals: Iterable[str]) -> dict[str, t.Labeler]:
@@ -128,26 +193,31 @@ class AnswerRows(Rows):
             found = {row.principal: row for row in session.scalars(query)}
         return found
 
-    def _earlier(
+    def _given(
         self, session: Session, campaign: UUID, tasks: Iterable[_Task], labelers: Iterable[_Labeler], answers: Sequence[Incoming]
-    ) -> list[tuple[UUID, UUID, str, Earlier]]:
+    ) -> _Given:
         a = t.Annotation
-        standing = (
-            (a.task_id.in_([task.id for task in tasks])) & (a.labeler_id.in_([each.id for each in labelers])) & a.status.in_(STANDING)
-        )
-        named = tuple_(a.source, a.source_key).in_(sorted({(answer.source, answer.source_key) for answer in answers}))
+        wanted = {_name(answer.source, answer.source_key) for answer in answers}
+        standing = a.task_id.in_([task.id for task in tasks]) & a.labeler_id.in_([each.id for each in labelers]) & _STANDS
+        # not pairs of both: that would be a filter over all answers of the campaign; what is found beyond is left out below
+        named = a.source.in_({answer.source for answer in answers}) & a.source_key.in_({answer.source_key for answer in answers})
         columns = (a.id, a.task_id, a.labeler_id, a.source, a.source_key, a.revision, a.event_time, a.status)
         # two index scans: an OR of both would be neither
-        query = select(*columns).where(standing).union(select(*columns).where(a.campaign_id == campaign, named))
-        return [
-            (
-                row.task_id,
-                row.labeler_id,
-                row.source,
-                Earlier(id=row.id, status=S(row.status), source_key=row.source_key, revision=row.revision, event_time=row.event_time),
+        query = union(select(*columns).where(standing), select(*columns).where(a.campaign_id == campaign, named))
+        stood = {task.id for task in tasks}
+        given = _Given()
+        for row in session.execute(query):
+            if row.task_id not in stood and _name(row.source, row.source_key) not in wanted:
+                continue
+            answer = Earlier(
+                id=row.id,
+                status=S(row.status),
+                source_key=_name(row.source, row.source_key),
+                revision=row.revision,
+                event_time=row.event_time,
             )
-            for row in session.execute(query)
-        ]
+            given.add(row.task_id, row.labeler_id, answer)
+        return given
 
     # --- one answer ----------------------------------------------------------------------------------------------------
 
@@ -157,59 +227,55 @@ class AnswerRows(Rows):
             return AnswerResult(task=answer.task, error="there is no such task in this campaign")
         if not answer.skip and not answer.deleted and (wrong := batch.spec.check(answer.value)):
             return AnswerResult(task=answer.task, error=wrong)
-        labeler, name = batch.labelers[answer.labeler], (answer.source, answer.source_key)
-        if any((source, each.source_key) == name and task_id != task.id for task_id, _, source, each in batch.earlier):
+        labeler, name = batch.labelers[answer.labeler], _name(answer.source, answer.source_key)
+        if any(of != task.id for of in batch.given.by_name.get(name, {}).values()):
             return AnswerResult(task=answer.task, error=f"the key {answer.source_key!r} names an answer to another task")
         arrival = Arrival(
-            source_key=f"{answer.source}\n{answer.source_key}",
+            source_key=name,
             revision=TOMBSTONE if answer.deleted else answer.revision,
             event_time=answer.event_time,
             skip=answer.skip,
             deleted=answer.deleted,
         )
-        outcome = accept(arrival, _relevant(batch, task, labeler, answer), batch.state, task.state, labeler.status)
+        outcome = accept(arrival, batch.given.relevant(name, task.id, labeler.id), batch.state, task.state, labeler.status)
         if not outcome.duplicate:
             self._note(batch, task, labeler, answer, arrival, outcome)
         return AnswerResult(task=answer.task, status=outcome.status, duplicate=outcome.duplicate)
 
     def _note(self, batch: _Batch, task: _Task, labeler: _Labeler, answer: Incoming, arrival: Arrival, outcome: Outcome) -> None:
         id = identity(batch.campaign, "annotation", answer.source, answer.source_key, arrival.revision)
-        was = {each.id: each.status for _, _, _, each in batch.earlier}
-        valid = (outcome.status is S.VALID) - sum(was[key] is S.VALID for key in outcome.changes)
-        skips = (outcome.status is S.SKIPPED) - sum(was[key] is S.SKIPPED for key in outcome.changes)
-        first = outcome.status is S.VALID and not any(status in STANDING for status in (was[key] for key in outcome.changes))
+        given = batch.given.by_id
+        was = [given[key].status for key in outcome.changes]
+        valid = (outcome.status is S.VALID) - was.count(S.VALID)
+        skips = (outcome.status is S.SKIPPED) - was.count(S.SKIPPED)
+        first = outcome.status is S.VALID and not any(status in STANDING for status in was)
         if first and task.gold is not None:
             _judge(labeler, canonical(answer.value) == canonical(task.gold), batch.spec.gold)
-        batch.earlier = [(*of, replace(each, status=outcome.changes.get(each.id, each.status))) for *of, each in batch.earlier]  # type: ignore[misc]
-        made = Earlier(id=id, status=outcome.status, source_key=answer.source_key, revision=arrival.revision, event_time=answer.event_time)
-        batch.earlier.append((task.id, labeler.id, answer.source, made))
         for key, status in outcome.changes.items():
-            pending = next((row for row in batch.annotations if row["id"] == key), None)
-            if pending is None:
-                batch.changes[key] = status
+            given[key] = replace(given[key], status=status)
+            if key in batch.annotations:
+                batch.annotations[key]["status"] = status  # it came in this very batch
             else:
-                pending["status"] = status  # it came in this very batch
-        batch.annotations.append(
-            {
-                "id": id,
-                "tenant": self._tenant,
-                "campaign_id": batch.campaign,
-                "task_id": task.id,
-                "labeler_id": labeler.id,
-                "assignment_id": answer.lease[0] if answer.lease else None,
-                "source": answer.source,
-                "source_key": answer.source_key,
-                "revision": arrival.revision,
-                "value": None if answer.skip or answer.deleted else answer.value,
-                "reason": plain(answer.reason) if answer.reason else None,
-                "duration_ms": answer.duration_ms,
-                "status": outcome.status,
-                "event_time": answer.event_time,
-            }
-        )
+                batch.changes[key] = status
+        made = Earlier(id=id, status=outcome.status, source_key=arrival.source_key, revision=arrival.revision, event_time=answer.event_time)
+        batch.given.add(task.id, labeler.id, made)
+        batch.annotations[id] = {
+            "id": id,
+            "task": task.id,
+            "labeler": labeler.id,
+            "assignment": answer.lease[0] if answer.lease else None,
+            "source": answer.source,
+            "source_key": answer.source_key,
+            "revision": arrival.revision,
+            "value": None if answer.skip or answer.deleted or answer.value is None else dumps(answer.value),
+            "reason": plain(answer.reason) if answer.reason else None,
+            "duration_ms": answer.duration_ms,
+            "status": outcome.status,
+            "event_time": answer.event_time,
+        }
         if outcome.status in STANDING:
             ended = AssignmentState.SKIPPED if answer.skip else AssignmentState.SUBMITTED
-            batch.ended.append({"b_task": task.id, "b_labeler": labeler.id, "b_state": ended})
+            batch.ended[task.id, labeler.id] = ended
         if task.state is TaskState.DECIDED and valid:
             batch.undecided.add(task.id)
         batch.touched[task.key] = _counted(task, valid, skips, batch.spec)
@@ -218,30 +284,25 @@ class AnswerRows(Rows):
 
     def _write(self, session: Session, batch: _Batch) -> None:
         if batch.changes:
-            session.execute(
-                update(t.Annotation.__table__).where(t.Annotation.__table__.c.id == bindparam("b_id")).values(status=bindparam("b_status")),  # type: ignore[arg-type]
-                [{"b_id": id, "b_status": status} for id, status in batch.changes.items()],
-            )
+            session.execute(_CHANGE, {"ids": list(batch.changes), "statuses": list(batch.changes.values())})
         if batch.annotations:
-            session.execute(insert(t.Annotation), batch.annotations)
+            session.execute(
+                _ANNOTATE, {"tenant": self._tenant, "campaign": batch.campaign, **_columns(batch.annotations.values(), _COLUMNS)}
+            )
         changed = [task for key, task in batch.touched.items() if task != batch.tasks[key]]
         if changed:
-            table = t.Task.__table__
             session.execute(
-                update(table)  # type: ignore[arg-type]
-                .where(table.c.id == bindparam("b_id"))
-                .values(n_valid=bindparam("b_valid"), n_skip=bindparam("b_skips"), state=bindparam("b_state")),
-                [{"b_id": task.id, "b_valid": task.valid, "b_skips": task.skips, "b_state": task.state} for task in changed],
+                _COUNT,
+                {
+                    "ids": [task.id for task in changed],
+                    "valid": [task.valid for task in changed],
+                    "skips": [task.skips for task in changed],
+                    "states": [task.state for task in changed],
+                },
             )
         if batch.ended:
-            table = t.Assignment.__table__
-            of = (table.c.task_id == bindparam("b_task"), table.c.labeler_id == bindparam("b_labeler"))
-            session.execute(
-                update(table)  # type: ignore[arg-type]
-                .where(*of, table.c.state == AssignmentState.LEASED)
-                .values(state=bindparam("b_state"), ended_at=func.now()),
-                batch.ended,
-            )
+            ended = {"tasks": [task for task, _ in batch.ended], "labelers": [labeler for _, labeler in batch.ended]}
+            session.execute(_END, {**ended, "states": list(batch.ended.values())})
         self._judged(session, batch)
         if batch.undecided:
             gone = session.execute(text("delete from decision where task_id = any(:ids)"), {"ids": list(batch.undecided)}).rowcount  # type: ignore[attr-defined]
@@ -264,6 +325,12 @@ class AnswerRows(Rows):
                 )
 
 
+def _columns(rows: Iterable[dict[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
+    """The values of each name."""
+    kept = list(rows)
+    return {name: [row[name] for row in kept] for name in names}
+
+
 def share_campaign(session: Session, campaign: UUID) -> None:
     """Hold off the campaign's end until this transaction is over. Not a row lock: that would be written by every label."""
     session.execute(select(func.pg_advisory_xact_lock_shared(_lock_number(campaign))))
@@ -284,13 +351,9 @@ def poke(session: Session, tenant: str, workflow_id: str) -> None:
     session.execute(select(func.pg_notify("perdure_outbox", "")))
 
 
-def _relevant(batch: _Batch, task: _Task, labeler: _Labeler, answer: Incoming) -> list[Earlier]:
-    """What was answered under the same key, and what stands of this labeler on this task; keys carry their source."""
-    return [
-        replace(each, source_key=f"{source}\n{each.source_key}")
-        for task_id, labeler_id, source, each in batch.earlier
-        if (source, each.source_key) == (answer.source, answer.source_key) or (task_id == task.id and labeler_id == labeler.id)
-    ]
+def _name(source: str, key: str) -> str:
+    """What names an answer within its campaign."""
+    return f"{source}\n{key}"
 
 
 def _counted(task: _Task, valid: int, skips: int, spec: Campaign) -> _Task:
