@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from temporalio import activity
 
 from perdure.messages.pipeline import StepKind
@@ -14,7 +16,7 @@ from perdure.messages.promotion import (
     PromotionResult,
     RecordVote,
 )
-from perdure.ports import Models, Promotions, Runs, Steps
+from perdure.ports import Models, Promotions, Release, Runs, StepRun, Steps
 from perdure.spec import load
 
 
@@ -26,9 +28,11 @@ class PromotionActivities:
 
     @activity.defn(name="promotion.open", no_thread_cancel_exception=True)
     def open(self, request: PromoteRequest) -> PromotionPlan:
-        """The promotion of this step, and what its gates and its policy say."""
+        """The promotion of this step, and what its gates and its policy say, or what was decided before."""
         run = self._runs.run(request.run_id)
         step = self._steps.begin(request.run_id, request.round, StepKind.PROMOTE, activity.info().scheduled_time)
+        if step.state == "succeeded":
+            return PromotionPlan(promotion=step.id, outcome=_outcome(step))
         policy = load(run.spec).promote.approval
         champion = self._models.champion(request.model)
         promotion = self._promotions.open(
@@ -38,6 +42,9 @@ class PromotionActivities:
             required=policy.required,
             deadline_seconds=policy.deadline.total_seconds(),
         )
+        if promotion.state != "open":
+            ended = self._end(promotion.id, release=promotion.state == "released", reason=promotion.reason)
+            return PromotionPlan(promotion=promotion.id, outcome=ended)
         return PromotionPlan(
             promotion=promotion.id,
             passed=promotion.evaluation.passed,
@@ -46,6 +53,7 @@ class PromotionActivities:
             required=policy.required,
             evidence_sha256=promotion.evaluation.evidence_sha256,
             deadline=policy.deadline,
+            until=promotion.until,
             approvers=policy.approvers,
             requested_by=run.requested_by,
             cli_votes_count=policy.cli and policy.required <= 1,
@@ -63,22 +71,41 @@ class PromotionActivities:
         """The votes that count so far."""
         return self._promotions.approval(request.promotion)
 
+    @activity.defn(name="promotion.elsewhere", no_thread_cancel_exception=True)
+    def elsewhere(self, request: PromoteRequest) -> PromotionResult | None:
+        """The end of this step where another run asks people about the same version now: they are not asked twice."""
+        asked_by = self._promotions.asked_by(request.model_version, request.run_id)
+        if asked_by is None:
+            return None
+        number = self._models.version(request.model_version).number
+        reason = f"version {number} is up for decision in {asked_by}"
+        step = self._steps.begin(request.run_id, request.round, StepKind.PROMOTE, activity.info().scheduled_time)
+        return self._finish(step, None, reason)
+
     @activity.defn(name="promotion.close", no_thread_cancel_exception=True)
     def close(self, request: ClosePromotion) -> PromotionResult:
         """Release or refuse; a repeat returns what was decided. Raises Conflict where another version was released meanwhile."""
-        release = self._promotions.close(request.promotion, release=request.release, reason=request.reason, actor=request.actor)
-        step = self._steps.step(request.promotion)
-        if step.state == "succeeded":  # the workflow was reset after the decision, and may give another reason now
-            return PromotionResult(
-                promotion=step.id,
-                released=release is not None,
-                reason=(step.result or {}).get("reason", request.reason),
-                release=release.id if release else None,
-            )
-        result = PromotionResult(
-            promotion=request.promotion, released=release is not None, reason=request.reason, release=release.id if release else None
-        )
-        self._steps.finish(
-            request.promotion, {"released": result.released, "reason": result.reason, "release": str(result.release)}, request.reason
-        )
-        return result
+        return self._end(request.promotion, release=request.release, reason=request.reason, actor=request.actor)
+
+    def _end(self, promotion: UUID, *, release: bool, reason: str, actor: str = "perdure") -> PromotionResult:
+        released = self._promotions.close(promotion, release=release, reason=reason, actor=actor)
+        return self._finish(self._steps.step(promotion), released, reason)
+
+    def _finish(self, step: StepRun, release: Release | None, reason: str) -> PromotionResult:
+        """The step's end, once: after a reset another reason may be given for what was decided."""
+        if step.state != "succeeded":
+            result = {"released": release is not None, "reason": reason, "release": str(release.id) if release else None}
+            step = self._steps.finish(step.id, result, reason)
+        return _outcome(step)
+
+
+def _outcome(step: StepRun) -> PromotionResult:
+    """What a promotion that has ended came to."""
+    result = step.result or {}
+    release = result.get("release")
+    return PromotionResult(
+        promotion=step.id,
+        released=bool(result.get("released")),
+        reason=str(result.get("reason")),
+        release=UUID(release) if release else None,
+    )

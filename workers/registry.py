@@ -57,6 +57,7 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.promotion.open,
                 act.promotion.vote,
                 act.promotion.approval,
+                act.promotion.elsewhere,
                 act.promotion.close,
                 act.labeling.open,
                 act.labeling.import_tasks,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -19,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
         VoteDecision,
     )
     from perdure.workflows.failures import stop_if_cancelled
-    from perdure.workflows.policies import ROWS
+    from perdure.workflows.policies import ROWS, VOTES_AGAIN
 
 
 @workflow.defn(name="ModelPromotion")
@@ -37,6 +39,8 @@ class ModelPromotion:
     async def run(self, request: PromoteRequest) -> PromotionResult:
         """Released or refused, and why."""
         plan = self._plan = await workflow.execute_activity_method(PromotionActivities.open, request, **ROWS)
+        if plan.outcome is not None:
+            return plan.outcome
         release, reason = await self._decide(plan)
         self._closed = True
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -57,9 +61,10 @@ class ModelPromotion:
 
     async def _ask(self, plan: PromotionPlan) -> tuple[bool, str]:
         """Wait for votes; each look reads the rows, so a lost poke or a vote by another channel cannot be missed for long."""
-        deadline = workflow.now() + plan.deadline
+        assert plan.until is not None, "there is a deadline where people are asked"
         while True:
             self._poked = False
+            left = plan.until - workflow.now()  # before the look: a vote that was in time is seen
             state = await workflow.execute_activity_method(
                 PromotionActivities.approval, PromotionRef(promotion=plan.promotion, patience=self._request.patience), **ROWS
             )
@@ -68,13 +73,16 @@ class ModelPromotion:
                 return False, f"rejected by {', '.join(state.rejected_by)}"
             if state.approvals >= plan.required:
                 return True, f"approved by {', '.join(state.approved_by)}"
-            left = deadline - workflow.now()
-            if left.total_seconds() <= 0:
+            if left <= timedelta(0):
                 return False, f"nobody decided within {plan.deadline}: {state.approvals} of {plan.required} approvals"
+            if workflow.info().is_continue_as_new_suggested():
+                self._closed = True  # to votes, for the moment until the next execution has opened the same promotion
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                workflow.continue_as_new(self._request)
             try:
-                await workflow.wait_condition(lambda: self._poked, timeout=left)
+                await workflow.wait_condition(lambda: self._poked, timeout=min(left, VOTES_AGAIN))
             except TimeoutError:
-                workflow.logger.info("the approval's deadline is over")
+                workflow.logger.debug("nobody voted meanwhile")
 
     @workflow.signal
     def poke(self) -> None:
@@ -120,7 +128,7 @@ class ModelPromotion:
     def _may_vote(self, vote: Vote) -> None:
         """Refused before it is stored: no history event remains."""
         plan = self._plan
-        if plan is None or self._closed or not plan.passed or plan.required == 0:
+        if plan is None or self._closed or plan.outcome is not None or not plan.passed or plan.required == 0:
             raise VoteRefused("nothing is up for decision here now", remedy="`perdure show RUN` says what the promotion waits for")
         check_vote(vote, plan)
 

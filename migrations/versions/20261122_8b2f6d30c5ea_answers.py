@@ -25,7 +25,7 @@ LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_object('actor', w.actor, 'decision', w.decision, 'reason', w.reason, 'channel', w.channel, 'at', w.at)
                      ORDER BY w.at, w.actor) AS votes
     FROM approval q JOIN approval_vote w ON w.approval_id = q.id
-    WHERE q.promotion_id = p.id AND w.counts
+    WHERE q.promotion_id = p.id
 ) votes ON true
 """
 

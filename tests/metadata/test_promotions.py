@@ -4,13 +4,14 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 
 from perdure.errors import Conflict, EvidenceChanged, InvalidInput, NotFound, VoteRefused
 from perdure.messages.common import Json
 from perdure.messages.pipeline import RunState, StepKind
 from perdure.messages.promotion import ApprovalState, VoteDecision
 from perdure.metadata import tables as t
+from perdure.metadata.queries.approvals import open_approvals
 from perdure.ports import Promotion, Release
 from tests.metadata.together import together
 from tests.metadata.world import SPEC, World
@@ -137,17 +138,66 @@ def test_only_approvers_vote(world: World) -> None:
 @pytest.mark.parametrize(
     ("required", "cli", "channel", "counts"),
     [
-        (1, True, "temporal", 1),
-        (1, False, "temporal", 0),
-        (2, True, "temporal", 0),
-        (2, True, "cli", 0),
-        (2, False, "http", 1),
+        (1, True, "temporal", True),
+        (1, False, "temporal", False),
+        (2, True, "temporal", False),
+        (2, True, "cli", False),
+        (2, False, "http", True),
     ],
 )
-def test_a_claimed_name_counts_only_where_the_policy_says_so(world: World, required: int, cli: bool, channel: str, counts: int) -> None:
+def test_a_claimed_name_counts_only_where_the_policy_says_so(world: World, required: int, cli: bool, channel: str, counts: bool) -> None:
     promotion = asked(world, required=required, cli=cli)
-    assert vote(world, promotion, "ann", channel=channel).approvals == counts
-    assert len(world.rows()["approval_vote"]) == 1, "it is recorded in any case"
+    if not counts:
+        with pytest.raises(VoteRefused, match="a claim, not a proof"):
+            vote(world, promotion, "ann", channel=channel)
+        channel = "http"  # the claim does not stand in the way of the real one
+    assert vote(world, promotion, "ann", channel=channel).approvals == 1
+
+
+def test_a_vote_after_the_deadline_is_refused(world: World) -> None:
+    promotion = asked(world, required=2)
+    vote(world, promotion, "ann")
+    with world.database.transaction() as session:
+        session.execute(
+            update(t.Approval).values(deadline=func.now() - timedelta(seconds=1)).where(t.Approval.promotion_id == promotion.id)
+        )
+    with pytest.raises(VoteRefused, match="the time to decide was over at 20"):
+        vote(world, promotion, "ben")
+    assert vote(world, promotion, "ann").approvals == 1, "its answer may be asked for again"
+
+
+@pytest.mark.parametrize("state", [RunState.CANCELLED, RunState.FAILED, RunState.TERMINATED])
+def test_people_are_not_asked_about_a_run_that_has_ended_until_it_goes_on(world: World, state: RunState) -> None:
+    run = world.run(spec={**SPEC, "promote": {"approval": {"approvers": [], "cli": True}}})
+    promotion = world.promotion(run, required=2)
+    vote(world, promotion, "ann")
+    assert [each.run for each in open_approvals(world.database)] == [run.workflow_id]
+    world.runs.close(run.id, state, None)
+    assert open_approvals(world.database) == []
+    with pytest.raises(VoteRefused, match="decided before: closed"):
+        vote(world, promotion, "ben")
+    again = world.promotion(run, required=2)  # a reset
+    assert (again.id, again.state) == (promotion.id, "open")
+    assert again.until is not None
+    assert promotion.until is not None
+    assert again.until > promotion.until
+    assert [len(each.votes) for each in open_approvals(world.database)] == [1]
+    assert vote(world, promotion, "ben").approvals == 2
+
+
+def test_a_run_that_found_the_version_in_the_cache_is_the_one_that_asks(world: World) -> None:
+    trained = world.run("trained")
+    version = world.model(trained)
+    world.runs.close(trained.id, RunState.SUCCEEDED, None)
+    run = world.run("reuses")
+    evaluation, step = world.evaluation(run, version), world.step(run, StepKind.PROMOTE)
+    assert world.promotions.asked_by(version.id, uuid4()) is None
+    world.promotions.open(step.id, version.id, evaluation.id, required=1, deadline_seconds=60)
+    assert [each.run for each in open_approvals(world.database)] == [run.workflow_id]
+    assert world.promotions.asked_by(version.id, uuid4()) == run.workflow_id
+    assert world.promotions.asked_by(version.id, run.id) is None
+    world.runs.close(run.id, RunState.CANCELLED, None)
+    assert world.promotions.asked_by(version.id, uuid4()) is None
 
 
 def test_nobody_is_asked_where_nobody_has_to_be(world: World) -> None:

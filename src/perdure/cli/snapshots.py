@@ -12,6 +12,7 @@ def snapshot(detail: RunDetail) -> Snapshot:
     """One look at a run, its four steps in their order; those that have not begun are pending."""
     run, promotion = detail.run, detail.promotion
     begun = {str(step.step): step for step in detail.steps}  # of the last round
+    released, reason = _promoted(promotion, begun.get("promote"))
     return Snapshot(
         id=str(run.id),
         workflow_id=run.workflow_id,
@@ -26,8 +27,8 @@ def snapshot(detail: RunDetail) -> Snapshot:
         votes=_votes(promotion) if promotion and promotion.approval == "open" else None,
         model=detail.model,
         model_version=detail.version,
-        released=None if promotion is None or promotion.state == "open" else promotion.state == "released",
-        reason=promotion.reason if promotion else "",
+        released=released,
+        reason=reason,
         metrics=detail.metrics,
     )
 
@@ -87,16 +88,25 @@ def _outcome(step: StepDetail, detail: RunDetail) -> str:
     if step.step == "evaluate" and step.state == "succeeded":
         failed = [verdict for verdict in detail.verdicts if not verdict["passed"]]
         return "; ".join(str(verdict["reason"]) for verdict in failed) if failed else f"{len(detail.verdicts)} gates passed"
-    if step.step == "promote" and detail.promotion is not None and detail.promotion.state != "open":
-        return f"{detail.promotion.state}: {detail.promotion.reason}" if detail.promotion.reason else detail.promotion.state
+    if step.step == "promote":
+        released, reason = _promoted(detail.promotion, step)
+        return "" if released is None else f"{'released' if released else 'refused' if detail.promotion else 'not released'}: {reason}"
     return ""
 
 
+def _promoted(promotion: PromotionDetail | None, step: StepDetail | None) -> tuple[bool | None, str]:
+    """Whether the version was released, and why or why not. None while it is open, or ended without a decision."""
+    if promotion is not None:
+        return (None if promotion.state == "open" else promotion.state == "released"), promotion.reason
+    result = (step.result if step else None) or {}  # of a run whose version people were asked about in another run
+    return result.get("released"), str(result.get("reason", ""))
+
+
 def _votes(promotion: PromotionDetail) -> Votes:
-    counted = [vote["decision"] for vote in promotion.votes if vote["counts"]]
+    said = [vote["decision"] for vote in promotion.votes]
     return Votes(
-        approvals=counted.count("approve"),
-        rejections=counted.count("reject"),
+        approvals=said.count("approve"),
+        rejections=said.count("reject"),
         required=promotion.required,
         deadline=promotion.deadline,
         evidence=promotion.evidence_sha256,

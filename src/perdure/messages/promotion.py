@@ -1,7 +1,7 @@
 """Promotion: gates, votes, release."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -25,19 +25,32 @@ class PromoteRequest(StepRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromotionPlan:
-    """Answer of `promotion.open`: whether people are asked, how many, for how long, and about which evidence.
+class PromotionResult:
+    """Whether the version serves now, and why or why not."""
 
-    ``promotion`` is the promote step's id. ``cli_votes_count`` is false for a quorum: a name at a bare terminal is a claim.
+    promotion: UUID
+    released: bool
+    reason: str
+    release: UUID | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionPlan:
+    """Answer of `promotion.open`: whether people are asked, how many, until when, and about which evidence.
+
+    ``promotion`` is the promote step's id. ``outcome`` is what was decided before: the workflow was reset. ``until`` is set where people
+    are asked. ``cli_votes_count`` is false for a quorum: a name at a bare terminal is a claim.
     """
 
     promotion: UUID
-    passed: bool
+    outcome: PromotionResult | None = None
+    passed: bool = False
     reasons: list[str] = field(default_factory=list)
     serves_already: bool = False
     required: int = 0
     evidence_sha256: str = ""
     deadline: timedelta = timedelta(days=7)
+    until: datetime | None = None
     approvers: list[str] = field(default_factory=list)  # empty: anybody
     requested_by: str = "unknown"
     cli_votes_count: bool = True
@@ -97,13 +110,3 @@ class ClosePromotion:
     reason: str
     actor: str = "perdure"
     patience: timedelta = PATIENCE
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromotionResult:
-    """Whether the version serves now, and why or why not."""
-
-    promotion: UUID
-    released: bool
-    reason: str
-    release: UUID | None = None

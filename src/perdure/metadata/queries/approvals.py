@@ -39,7 +39,8 @@ def open_approvals(db: Database, limit: int = 100) -> list[OpenApproval]:
         select(t.Approval, t.Promotion, t.ModelVersion.number, t.Run.workflow_id)
         .join(t.Promotion, t.Promotion.id == t.Approval.promotion_id)
         .join(t.ModelVersion, t.ModelVersion.id == t.Promotion.model_version_id)
-        .join(t.Run, t.Run.id == t.ModelVersion.run_id)
+        .join(t.StepRun, t.StepRun.id == t.Promotion.id)  # the run that asks, which may have found the version in the cache
+        .join(t.Run, t.Run.id == t.StepRun.run_id)
         .where(t.Approval.tenant == db.tenant, t.Approval.status == t.ApprovalStatus.OPEN)
         .order_by(t.Approval.opened_at, t.Approval.id)
         .limit(limit)
@@ -69,7 +70,6 @@ def open_approvals(db: Database, limit: int = 100) -> list[OpenApproval]:
                             "decision": each.decision,
                             "reason": each.reason,
                             "channel": each.channel,
-                            "counts": each.counts,
                         }
                         for each in votes
                     ],

@@ -213,10 +213,7 @@ def _promotion(session: Session, key: UUID) -> PromotionDetail | None:
         required=approval.required if approval else 0,
         approval=approval.status if approval else None,
         deadline=approval.deadline if approval else None,
-        votes=[
-            {"actor": v.actor, "decision": v.decision, "reason": v.reason, "channel": v.channel, "counts": v.counts, "at": v.at}
-            for v in votes
-        ],
+        votes=[{"actor": v.actor, "decision": v.decision, "reason": v.reason, "channel": v.channel, "at": v.at} for v in votes],
     )
 
 

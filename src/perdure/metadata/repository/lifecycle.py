@@ -31,11 +31,17 @@ def reopen_run(session: Session, run_id: UUID, scheduled: datetime | None) -> bo
 
 
 def end_steps(session: Session, run_id: UUID, state: t.StepState, error: Json | None) -> None:
-    """End the running steps of a run that ends."""
+    """End the running steps of a run that ends, and ask people about it no longer."""
     session.execute(
         update(t.StepRun)
         .where(t.StepRun.run_id == run_id, t.StepRun.state == t.StepState.RUNNING)
         .values(state=state, error=error, finished_at=func.now(), waiting_for=None, waiting_since=None)
+    )
+    session.execute(
+        update(t.Approval)
+        .where(t.Approval.promotion_id.in_(select(t.StepRun.id).where(t.StepRun.run_id == run_id)))
+        .where(t.Approval.status == t.ApprovalStatus.OPEN)
+        .values(status=t.ApprovalStatus.CLOSED)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -15,7 +15,7 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository import records
 from perdure.metadata.repository.answers import poke
-from perdure.metadata.repository.lifecycle import lock_step, running
+from perdure.metadata.repository.lifecycle import LIVE, lock_step, running
 from perdure.metadata.repository.rows import Rows
 from perdure.ports import Promotion, Release
 
@@ -27,42 +27,65 @@ class PromotionRows(Rows):
     """`perdure.ports.Promotions` on Postgres."""
 
     def open(self, step_run: UUID, model_version: UUID, evaluation: UUID, *, required: int, deadline_seconds: float) -> Promotion:
-        """The promotion of this step run, with its approval where people are asked; the first one stays."""
+        """The promotion of this step run, with its approval where people are asked; the first one stays.
+
+        People are asked again where the run had ended meanwhile. Raises Conflict where the step has ended without a decision.
+        """
         with self._database.transaction() as session:
             step = lock_step(session, self._tenant, step_run)
-            if session.get(t.Promotion, step_run) is None:
-                running(step)
-                run = records.load_run(session, self._tenant, step.run_id)
-                evidence = records.load_evaluation(session, evaluation)
-                if evidence.model_version != model_version:
-                    raise InvalidInput(f"evaluation {evaluation} is of model version {evidence.model_version}", field="evaluation")
-                model = session.scalars(select(t.ModelVersion.model).where(t.ModelVersion.id == model_version)).one()
-                self._add(
-                    session,
-                    t.Promotion,
-                    id=step_run,
-                    model=model,
-                    model_version_id=model_version,
-                    evaluation_id=evaluation,
-                    requested_by=run.requested_by,
-                )
-                if required:
-                    policy = (run.spec.get("promote") or {}).get("approval") or {}
-                    self._add(
-                        session,
-                        t.Approval,
-                        id=identity(step_run, "approval"),
-                        promotion_id=step_run,
-                        evidence_sha256=evidence.evidence_sha256,
-                        required=required,
-                        approvers=policy.get("approvers") or [],
-                        unauthenticated_counts=bool(policy.get("cli", True)) and required == 1,
-                        deadline=datetime.now(UTC) + timedelta(seconds=deadline_seconds),
-                    )
+            before = session.get(t.Promotion, step_run)
+            deadline = _now(session) + timedelta(seconds=deadline_seconds)
+            if before is None:
+                self._begin(session, running(step), model_version, evaluation, required, deadline)
+            elif before.state is t.PromotionState.OPEN:
+                closed = (t.Approval.promotion_id == running(step).id, t.Approval.status == t.ApprovalStatus.CLOSED)
+                session.execute(update(t.Approval).where(*closed).values(status=t.ApprovalStatus.OPEN, deadline=deadline))
             return self._promotion(session, step_run)
 
+    def _begin(self, session: Session, step: t.StepRun, model_version: UUID, evaluation: UUID, required: int, deadline: datetime) -> None:
+        run = records.load_run(session, self._tenant, step.run_id)
+        evidence = records.load_evaluation(session, evaluation)
+        if evidence.model_version != model_version:
+            raise InvalidInput(f"evaluation {evaluation} is of model version {evidence.model_version}", field="evaluation")
+        model = session.scalars(select(t.ModelVersion.model).where(t.ModelVersion.id == model_version)).one()
+        self._add(
+            session,
+            t.Promotion,
+            id=step.id,
+            model=model,
+            model_version_id=model_version,
+            evaluation_id=evaluation,
+            requested_by=run.requested_by,
+        )
+        if required:
+            policy = (run.spec.get("promote") or {}).get("approval") or {}
+            self._add(
+                session,
+                t.Approval,
+                id=identity(step.id, "approval"),
+                promotion_id=step.id,
+                evidence_sha256=evidence.evidence_sha256,
+                required=required,
+                approvers=policy.get("approvers") or [],
+                unauthenticated_counts=bool(policy.get("cli", True)) and required == 1,
+                deadline=deadline,
+            )
+
+    def asked_by(self, model_version: UUID, besides: UUID) -> str | None:
+        """The workflow id of the live run, other than *besides*, that asks people about this version now."""
+        query = (
+            select(t.Run.workflow_id)
+            .join(t.StepRun, t.StepRun.run_id == t.Run.id)
+            .join(t.Promotion, t.Promotion.id == t.StepRun.id)
+            .join(t.Approval, t.Approval.promotion_id == t.Promotion.id)
+            .where(t.Promotion.tenant == self._tenant, t.Promotion.model_version_id == model_version)
+            .where(t.Approval.status == t.ApprovalStatus.OPEN, t.Run.id != besides, t.Run.state.in_(LIVE))
+        )
+        with self._database.transaction() as session:
+            return session.scalar(query.limit(1))
+
     def vote(self, promotion: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
-        """Record the vote. Raises EvidenceChanged; VoteRefused for a stranger, a changed mind, or after the decision."""
+        """Record the vote. Raises EvidenceChanged; VoteRefused for a stranger, a mere claim, a changed mind, or too late."""
         with self._database.transaction() as session:
             return self._vote(session, self._approval(session, promotion), decision, actor, reason, evidence_sha256, channel)
 
@@ -138,11 +161,18 @@ class PromotionRows(Rows):
     def _cast(self, session: Session, approval: t.Approval, decision: VoteDecision, actor: str, reason: str, channel: str) -> None:
         if approval.status is not t.ApprovalStatus.OPEN:
             raise VoteRefused(f"this was decided before: {approval.status}", remedy="start a run for a new decision")
+        if _now(session) > approval.deadline:
+            raise VoteRefused(f"the time to decide was over at {approval.deadline:%F %T %Z}", remedy="start a run for a new decision")
         if approval.approvers and actor not in approval.approvers:
             raise VoteRefused(
                 f"{actor!r} may not decide here", field="actor", remedy=f"ask one of {', '.join(map(str, approval.approvers))}"
             )
-        counts = channel not in UNPROVEN or approval.unauthenticated_counts
+        if channel in UNPROVEN and not approval.unauthenticated_counts:  # nor recorded: it would stand in the way of the real one
+            raise VoteRefused(
+                "a vote at a bare terminal is a claim, not a proof: this pipeline does not count it",
+                field="promote.approval",
+                remedy="vote by an authenticated channel, or allow `cli: true` with `required: 1`",
+            )
         self._add(
             session,
             t.ApprovalVote,
@@ -151,9 +181,8 @@ class PromotionRows(Rows):
             decision=decision,
             reason=plain(reason),
             channel=channel,
-            counts=counts,
         )
-        detail = {"evidence_sha256": approval.evidence_sha256, "channel": channel, "counts": counts}
+        detail = {"evidence_sha256": approval.evidence_sha256, "channel": channel}
         self._audit(session, f"promotion.{decision}", approval.promotion_id, actor, reason=reason, after=detail)
         state = self._count(session, approval)
         if state.rejections or state.approvals >= state.required:  # one rejection decides, as a quorum of approvals does
@@ -161,10 +190,8 @@ class PromotionRows(Rows):
             session.execute(update(t.Approval).where(t.Approval.id == approval.id).values(status=status))
 
     def _count(self, session: Session, approval: t.Approval) -> ApprovalState:
-        """The votes that count, oldest first."""
-        query = select(t.ApprovalVote.decision, t.ApprovalVote.actor).where(
-            t.ApprovalVote.approval_id == approval.id, t.ApprovalVote.counts
-        )
+        """The votes so far, oldest first."""
+        query = select(t.ApprovalVote.decision, t.ApprovalVote.actor).where(t.ApprovalVote.approval_id == approval.id)
         votes = session.execute(query.order_by(t.ApprovalVote.at, t.ApprovalVote.actor)).all()
         approved_by = [vote.actor for vote in votes if vote.decision is VoteDecision.APPROVE]
         rejected_by = [vote.actor for vote in votes if vote.decision is VoteDecision.REJECT]
@@ -203,7 +230,7 @@ class PromotionRows(Rows):
                 remedy="run again: it will be compared with the version that serves",
             )
         # Not before the last release began, whatever the clock says: intervals neither overlap nor turn round.
-        at = session.scalars(select(func.clock_timestamp())).one()
+        at = _now(session)
         if serving is not None:
             at = max(at, serving.since + timedelta(microseconds=1))
             session.execute(update(t.Release).where(t.Release.id == serving.id).values(until=at))
@@ -264,6 +291,7 @@ class PromotionRows(Rows):
 
     def _promotion(self, session: Session, key: UUID) -> Promotion:
         row = session.get_one(t.Promotion, key)
+        until = session.scalar(select(t.Approval.deadline).where(t.Approval.promotion_id == key))
         return Promotion(
             id=row.id,
             model=row.model,
@@ -271,4 +299,12 @@ class PromotionRows(Rows):
             evaluation=records.load_evaluation(session, row.evaluation_id),
             requested_by=row.requested_by,
             state=row.state,
+            reason=row.reason,
+            until=until,
         )
+
+
+def _now(session: Session) -> datetime:
+    """The database's clock: one for all workers."""
+    now: datetime = session.scalars(select(func.clock_timestamp())).one()
+    return now

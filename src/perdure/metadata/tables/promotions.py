@@ -23,7 +23,7 @@ class PromotionState(StrEnum):
 
 
 class ApprovalStatus(StrEnum):
-    """Where an approval stands; only ``open`` takes votes. ``closed``: its promotion ended without a decision by vote."""
+    """Where an approval stands; only ``open`` takes votes. ``closed``: its promotion, or its run, ended without a decision by vote."""
 
     OPEN = "open"
     APPROVED = "approved"
@@ -67,7 +67,7 @@ class Approval(Base):
 
 
 class ApprovalVote(Base):
-    """One person's vote. ``counts`` is false where the channel proves nothing about the actor and the policy wants proof."""
+    """One person's vote. One by a channel that proves nothing about the actor is refused where the policy wants proof."""
 
     __tablename__ = "approval_vote"
 
@@ -76,7 +76,6 @@ class ApprovalVote(Base):
     decision: Mapped[VoteDecision]
     reason: Mapped[str]
     channel: Mapped[str]
-    counts: Mapped[bool]
     at: Mapped[Created]
 
 
