@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
@@ -14,7 +15,7 @@ from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError, is_
 with workflow.unsafe.imports_passed_through():
     from perdure.activities.promotion import PromotionActivities
     from perdure.activities.runs import RunActivities
-    from perdure.errors import Conflict, PatienceExhausted
+    from perdure.errors import Conflict, PatienceExhausted, caused_by, root
     from perdure.keys import identity
     from perdure.messages.common import Command
     from perdure.messages.evaluation import EvaluateRequest, EvaluateResult
@@ -24,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.messages.training import TrainRequest, TrainResult
     from perdure.workflows.evaluation import ModelEvaluation
     from perdure.workflows.failures import describe, readable, stop_if_cancelled
-    from perdure.workflows.policies import CHILD, ROWS
+    from perdure.workflows.policies import AWAY, CHILD, FOREVER, ROWS
     from perdure.workflows.preparation import DataPreparation
     from perdure.workflows.promotion import ModelPromotion
     from perdure.workflows.training import DistributedTraining
@@ -32,7 +33,9 @@ with workflow.unsafe.imports_passed_through():
 PIPELINE = SearchAttributeKey.for_keyword("PerdurePipeline")
 MODEL = SearchAttributeKey.for_keyword("PerdureModel")
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
-_Handle = TypeVar("_Handle")
+PAUSABLE = ("opening", StepKind.PREPARE, StepKind.TRAIN, StepKind.EVALUATE, "paused")
+"""Stages after which there is something to hold."""
+_Started = TypeVar("_Started")
 
 
 @workflow.defn(name="TrainingPipeline")
@@ -60,13 +63,15 @@ class TrainingPipeline:
         try:
             plan = self._plan = await self._open(request)
         except FailureError as err:
+            if is_cancelled_exception(err):
+                raise  # the execution ends as Canceled; if its row is there after all, the reconciler closes it
             raise readable(err) from err
         self._work = asyncio.create_task(self._steps(plan))
         try:
             result = await self._work
         except (FailureError, asyncio.CancelledError) as err:
             return await self._failed(plan, err)
-        await self._close(plan, RunState.SUCCEEDED)
+        await self._succeeded(plan)
         return result
 
     async def _open(self, request: RunRequest) -> RunPlan:
@@ -148,10 +153,10 @@ class TrainingPipeline:
             model_version=trained.model_version,
             evaluation=evaluated.evaluation,
         )
-        self._promoting = await _started(
-            plan,
-            lambda: workflow.start_child_workflow(ModelPromotion.run, request, id=f"promote/{plan.model}/{trained.version}", **CHILD),
-        )
+        started = await _started(plan, lambda: _promotion(request, f"promote/{plan.model}/{trained.version}"))
+        if isinstance(started, PromotionResult):
+            return started
+        self._promoting = started
         try:
             return await self._promoting
         finally:
@@ -174,19 +179,37 @@ class TrainingPipeline:
         """Close the rows, then end as people and tools expect: cancelled, or failed with the one readable error."""
         if is_cancelled_exception(err):
             reason = {"type": "Cancelled", "message": "cancelled on request", "field": None, "remedy": None}
-            await self._close(plan, RunState.CANCELLED, reason)
+            await self._close_anyway(plan, RunState.CANCELLED, reason)
             if not self._cancelled:
                 raise err  # asked of Temporal itself: the execution ends as Canceled
             return RunResult(run_id=plan.run_id, state=RunState.CANCELLED, model=plan.model, reason="cancelled on request")
-        await self._close(plan, RunState.FAILED, describe(err))
+        await self._close_anyway(plan, RunState.FAILED, describe(err))
         assert isinstance(err, FailureError)
         raise readable(err) from err
 
-    async def _close(self, plan: RunPlan, state: RunState, error: dict[str, str | None] | None = None) -> None:
+    async def _succeeded(self, plan: RunPlan) -> None:
+        """Close the rows, however long it takes: the model may serve by now, so nothing that is away or full makes this a failure."""
+        while True:
+            try:
+                return await self._close(plan, RunState.SUCCEEDED, patience=FOREVER)
+            except FailureError as err:
+                if is_cancelled_exception(err) or caused_by(err, Conflict):
+                    raise
+                workflow.logger.error("the end of the run cannot be recorded now", extra={"error": str(root(err))})
+            await workflow.sleep(AWAY)
+
+    async def _close_anyway(self, plan: RunPlan, state: RunState, error: dict[str, str | None]) -> None:
+        """Close the rows, but let no trouble with that hide why the run ends; the reconciler closes them if need be."""
+        try:
+            await self._close(plan, state, error, patience=plan.patience)
+        except FailureError as err:
+            workflow.logger.error("the end of the run was not recorded", extra={"error": str(root(err))})
+
+    async def _close(self, plan: RunPlan, state: RunState, error: dict[str, str | None] | None = None, *, patience: timedelta) -> None:
         self._enter(state.value)
         await workflow.wait_condition(workflow.all_handlers_finished)
         await workflow.execute_activity_method(
-            RunActivities.close, CloseRun(run_id=plan.run_id, state=state, error=error, patience=plan.patience), **ROWS
+            RunActivities.close, CloseRun(run_id=plan.run_id, state=state, error=error, patience=patience), **ROWS
         )
 
     def _enter(self, stage: str) -> None:
@@ -208,10 +231,19 @@ class TrainingPipeline:
 
     @workflow.update
     async def pause(self, command: Command) -> RunProgress:
-        """Stop at the next checkpoint or step boundary."""
+        """Stop at the next checkpoint or step boundary. Refused once the last step has begun: nothing is left to hold."""
         async with self._commands:
-            await self._command("pause", command)
-            self._paused = True
+            if self._stage not in PAUSABLE:
+                raise Conflict(
+                    "the run is past its last pause: nothing computes any more",
+                    remedy="let it end, reject the release where people are asked, or cancel the run",
+                )
+            before, self._paused = self._paused, True  # at once: no step begins while the command is recorded
+            try:
+                await self._command("pause", command)
+            except FailureError:
+                self._paused = before
+                raise
         return self.progress()
 
     @workflow.update
@@ -220,7 +252,7 @@ class TrainingPipeline:
         async with self._commands:
             await self._command("resume", command)
             self._paused = False
-        await _poke(self._training, DistributedTraining.poke)
+        await _poke(self._training, DistributedTraining.resumed)
         return self.progress()
 
     @workflow.update
@@ -285,10 +317,10 @@ class TrainingPipeline:
         return self._plan
 
 
-async def _started(plan: RunPlan, start: Callable[[], Awaitable[_Handle]]) -> _Handle:
-    """The child that *start* starts. After a reset the earlier one of its id may still be ending: it is waited for, with patience.
+async def _started(plan: RunPlan, start: Callable[[], Awaitable[_Started]]) -> _Started:
+    """What *start* starts. After a reset the earlier child of the same id may still be ending: it is waited for, with patience.
 
-    So is another run's promotion of the same version. Raises Conflict.
+    Raises Conflict.
     """
     pause, deadline = 0.5, workflow.now() + plan.patience
     while True:
@@ -304,8 +336,19 @@ async def _started(plan: RunPlan, start: Callable[[], Awaitable[_Handle]]) -> _H
         pause = min(2 * pause, 15.0)
 
 
+async def _promotion(request: PromoteRequest, id: str) -> workflow.ChildWorkflowHandle[ModelPromotion, PromotionResult] | PromotionResult:
+    """The promotion, started; or the end of this run's, where another run asks people about the same version now."""
+    try:
+        return await workflow.start_child_workflow(ModelPromotion.run, request, id=id, **CHILD)
+    except WorkflowAlreadyStartedError:
+        elsewhere = await workflow.execute_activity_method(PromotionActivities.elsewhere, request, **ROWS)
+        if elsewhere is None:
+            raise
+        return elsewhere
+
+
 async def _poke(child: workflow.ChildWorkflowHandle[Any, Any] | None, signal: Callable[[Any], None]) -> None:
-    """Tell *child* to look at the rows. It may have ended meanwhile, and a lost poke costs it a minute at most."""
+    """Tell *child* to look at the rows. It may have ended meanwhile, and a lost poke costs it minutes at most."""
     if child is not None:
         with contextlib.suppress(FailureError):
             await child.signal(signal)

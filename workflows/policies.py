@@ -47,6 +47,13 @@ CHILD: ChildConfig = {
 }
 """A step of a run: it ends with its run."""
 
+LOOK_AGAIN = timedelta(minutes=1)
+"""A paused training looks at its rows at least so often."""
+VOTES_AGAIN = timedelta(minutes=5)
+"""An open approval looks at its votes at least so often, poked or not."""
+FOREVER = timedelta(days=3650)
+"""The patience with which the end of a run that has succeeded is recorded: nothing may falsify it any more."""
+
 PARTITIONS_PER_EXECUTION = 500
 """A preparation continues as new after this many partitions: about 12 history events each."""
 
@@ -55,6 +62,6 @@ TICK_EVERY = 1.0  # seconds
 TICKS_PER_EXECUTION = 300
 """A campaign continues as new after this many looks (about 12 history events each), or when the server suggests it."""
 AWAY = timedelta(minutes=1)
-"""A campaign whose rows could not be reached for longer than patience looks again after this."""
+"""A campaign whose rows could not be reached for longer than patience looks again after this; so does a run that cannot be closed."""
 DRAIN = timedelta(seconds=5)
 """For so long, a campaign that is to go on in a new execution lets updates come in; then it refuses further ones until all are answered."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 from temporalio import workflow
 
@@ -12,9 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.errors import PatienceExhausted
     from perdure.messages.training import TrainRequest, TrainResult
     from perdure.workflows.failures import stop_if_cancelled
-    from perdure.workflows.policies import TRAINING
-
-LOOK_AGAIN = timedelta(minutes=1)  # a poke may be lost; the row is what counts
+    from perdure.workflows.policies import LOOK_AGAIN, TRAINING
 
 
 @workflow.defn(name="DistributedTraining")
@@ -35,6 +32,8 @@ class DistributedTraining:
             if not result.paused:
                 return result
             stop_if_cancelled()
+            if self._poked:
+                continue  # what this look saw may be older than the poke
             self._check_limit(request)
             try:
                 await workflow.wait_condition(lambda: self._poked, timeout=LOOK_AGAIN)
@@ -57,3 +56,8 @@ class DistributedTraining:
     def poke(self) -> None:
         """Something changed: look at the rows again."""
         self._poked = True
+
+    @workflow.signal
+    def resumed(self) -> None:
+        """The pause is over: go on. The next one has the whole limit again."""
+        self._poked, self._paused_since = True, None

@@ -20,7 +20,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from perdure.errors import DataRejected
+from perdure.errors import DataRejected, PatienceExhausted, StorageFull
 from perdure.keys import identity
 from perdure.messages.common import ArtifactRef
 from perdure.messages.evaluation import EvaluateRequest, EvaluateResult
@@ -34,6 +34,7 @@ from perdure.messages.promotion import (
     PromotionRef,
     PromotionResult,
     RecordVote,
+    VoteDecision,
 )
 from perdure.messages.training import TrainRequest, TrainResult
 from perdure.temporal import connect, ensure_search_attributes
@@ -64,14 +65,23 @@ class World:
         self.votes: list[RecordVote] = []
         self.done: list[str] = []
         self.in_flight = self.most_in_flight = 0
+        self.close_errors: list[ApplicationError] = []
+        self.opening: asyncio.Event | None = None
+        self.model = ""  # default: one of its own for each run
+        self.asked_by: str | None = None
+        self.looks = 0
+        self.outcome: PromotionResult | None = None
 
     @activity.defn(name="runs.open")
     async def open(self, request: OpenRun) -> RunPlan:
+        while self.opening is not None and not self.opening.is_set():
+            activity.heartbeat()
+            await asyncio.sleep(0.02)
         return RunPlan(
             run_id=identity(request.workflow_id),
             pipeline="p",
             pipeline_version=uuid4(),
-            model=request.workflow_id.replace("/", "-"),
+            model=self.model or request.workflow_id.replace("/", "-"),
             window=2,
             patience=timedelta(seconds=5),
         )
@@ -86,6 +96,8 @@ class World:
     @activity.defn(name="runs.close")
     async def close(self, request: CloseRun) -> None:
         self.closed.append(request)
+        if self.close_errors:
+            raise self.close_errors.pop()
 
     @activity.defn(name="preparation.begin")
     async def begin(self, request: PrepareRequest) -> PreparePlan:
@@ -137,11 +149,13 @@ class World:
     async def open_promotion(self, request: PromoteRequest) -> PromotionPlan:
         return PromotionPlan(
             promotion=identity(request.run_id, 0, "promote"),
+            outcome=self.outcome,
             passed=self.passed,
             reasons=[] if self.passed else ["roc_auc 0.9 < 0.95"],
             required=self.required,
             evidence_sha256="e1",
             deadline=self.deadline,
+            until=activity.info().scheduled_time + self.deadline,
             approvers=["ann"] if self.required else [],
         )
 
@@ -152,6 +166,7 @@ class World:
 
     @activity.defn(name="promotion.approval")
     async def approval(self, request: PromotionRef) -> ApprovalState:
+        self.looks += 1
         return self._state()
 
     def _state(self) -> ApprovalState:
@@ -160,6 +175,12 @@ class World:
         return ApprovalState(
             approvals=len(approved), rejections=len(rejected), required=self.required, approved_by=approved, rejected_by=rejected
         )
+
+    @activity.defn(name="promotion.elsewhere")
+    async def elsewhere(self, request: PromoteRequest) -> PromotionResult | None:
+        if self.asked_by is None:
+            return None
+        return PromotionResult(promotion=uuid4(), released=False, reason=f"version 1 is up for decision in {self.asked_by}")
 
     @activity.defn(name="promotion.close")
     async def close_promotion(self, request: ClosePromotion) -> PromotionResult:
@@ -175,7 +196,8 @@ async def client(stack: Stack) -> Client:
 
 @asynccontextmanager
 async def working(client: Client, world: World) -> AsyncIterator[None]:
-    rows = [world.open, world.command, world.close, world.open_promotion, world.vote, world.approval, world.close_promotion]
+    rows = [world.open, world.command, world.close]
+    rows += [world.open_promotion, world.vote, world.approval, world.elsewhere, world.close_promotion]
     data = [world.begin, world.partition, world.fit, world.features, world.commit, world.evaluate]
     async with (
         Worker(client, task_queue=MAIN, workflows=WORKFLOWS, activities=rows),
@@ -262,6 +284,30 @@ async def test_the_first_error_is_what_people_read(client: Client) -> None:
     assert world.closed[0].state is RunState.FAILED
     assert world.closed[0].error is not None
     assert world.closed[0].error["field"] == "data.limits.quarantined"
+
+
+async def test_what_goes_wrong_at_the_end_does_not_hide_the_first_error(client: Client) -> None:
+    world = World()
+    world.prepare_error = DataRejected("31 % of the rows have no label")
+    world.close_errors = [PatienceExhausted("Postgres did not answer for 5 s")]
+    async with working(client, world):
+        with pytest.raises(WorkflowFailureError) as failed:
+            await (await start(client)).result()
+    assert isinstance(failed.value.cause, ApplicationError)
+    assert failed.value.cause.type == "DataRejected"
+    assert [close.state for close in world.closed] == [RunState.FAILED]
+
+
+async def test_nothing_makes_a_released_run_a_failure(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perdure.workflows import policies
+
+    monkeypatch.setattr(policies, "AWAY", timedelta(seconds=0.1))
+    world = World()
+    world.close_errors = [StorageFull("Postgres has no room left")]
+    async with working(client, world):
+        assert (await (await start(client)).result())["released"]
+    assert [close.state for close in world.closed] == [RunState.SUCCEEDED] * 2
+    assert world.closed[0].patience >= timedelta(days=365)
 
 
 @pytest.mark.parametrize("request_", [{"pipline": "p"}, {"pipeline": "p", "cache": "perhaps"}, {"pipeline": 7}])
@@ -365,6 +411,65 @@ async def test_a_pause_has_a_limit(client: Client) -> None:
     assert failed.value.cause.type == "PatienceExhausted"
 
 
+async def test_each_pause_has_the_whole_limit(client: Client) -> None:
+    world = World()
+    world.training.clear()
+    async with working(client, world):
+        handle = await start(client, pause_limit="PT1S")
+        await until(handle, "train")
+        for _ in range(2):
+            await handle.execute_update("pause", {})
+            await asyncio.sleep(0.3)  # the training waits
+            await handle.execute_update("resume", {})
+            await asyncio.sleep(0.8)  # it trains
+        world.training.set()
+        assert (await handle.result())["released"]
+
+
+async def test_a_pause_in_the_last_step_is_refused(client: Client) -> None:
+    world = World()
+    world.required = 1
+    async with working(client, world):
+        handle = await start(client)
+        await until(handle, "promote")
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update("pause", {"actor": "ann"})
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == "Conflict"
+        assert "past its last pause" in refused.value.cause.message
+        await up_for_decision(client.get_workflow_handle(f"promote/{handle.id.replace('/', '-')}/1"))
+        await handle.execute_update("approve", {"actor": "ann"})
+        assert (await handle.result())["released"]
+    assert world.commands == []
+
+
+async def test_no_step_begins_while_a_pause_is_recorded(client: Client) -> None:
+    world = World()
+    world.training.clear()
+    world.slow_command = "pause"
+    async with working(client, world):
+        handle = await start(client)
+        await until(handle, "train")
+        pause = await handle.start_update("pause", {}, wait_for_stage=WorkflowUpdateStage.ACCEPTED)
+        world.training.set()
+        await until(handle, "paused")
+        assert (await pause.result())["paused"]
+        await handle.execute_update("resume", {})
+        assert (await handle.result())["released"]
+
+
+async def test_cancel_by_temporal_while_the_run_is_opening(client: Client) -> None:
+    world = World()
+    world.opening = asyncio.Event()
+    async with working(client, world):
+        handle = await start(client)
+        await asyncio.sleep(0.3)
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError) as failed:
+            await handle.result()
+    assert isinstance(failed.value.cause, CancelledError)
+
+
 async def test_cancel_by_update_is_a_result(client: Client) -> None:
     world = World()
     world.training.clear()
@@ -433,3 +538,43 @@ async def test_silence_refuses(client: Client) -> None:
         result = await (await start(client)).result()
     assert not result["released"]
     assert "nobody decided" in result["reason"]
+
+
+async def test_votes_are_looked_at_again_without_a_poke(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perdure.workflows import policies
+
+    monkeypatch.setattr(policies, "VOTES_AGAIN", timedelta(seconds=0.2))
+    world = World()
+    world.required = 1
+    async with working(client, world):
+        handle = await start(client)
+        await until(handle, "promote")
+        vote = RecordVote(promotion=uuid4(), decision=VoteDecision.APPROVE, actor="ann", reason="", evidence_sha256="e1", channel="http")
+        world.votes.append(vote)
+        result = await handle.result()
+    assert result["reason"] == "approved by ann"
+
+
+async def test_a_version_that_another_run_asks_about_is_not_asked_about_twice(client: Client) -> None:
+    world = World()
+    world.required, world.model = 1, f"m{uuid4()}"
+    async with working(client, world):
+        first = await start(client)
+        await until(first, "promote")
+        await up_for_decision(client.get_workflow_handle(f"promote/{world.model}/1"))
+        world.asked_by = first.id
+        result = await (await start(client)).result()
+        assert (result["state"], result["released"]) == ("succeeded", False)
+        assert result["reason"] == f"version 1 is up for decision in {first.id}"
+        await first.execute_update("approve", {"actor": "ann"})
+        assert (await first.result())["released"], "the other's decision goes on"
+
+
+async def test_what_was_decided_before_a_reset_is_not_asked_again(client: Client) -> None:
+    world = World()
+    world.required = 1
+    world.outcome = PromotionResult(promotion=uuid4(), released=False, reason="rejected by ann")
+    async with working(client, world):
+        result = await (await start(client)).result()
+    assert result["reason"] == "rejected by ann"
+    assert world.looks == 0
