@@ -8,7 +8,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @contextmanager
-def running_stack() -> Iterator[Settings]:
-    """A full local stack in a data folder of the benchmarks' own."""
+def running_stack(services: Collection[str] = ("postgres", "s3", "temporal", "ray", "worker")) -> Iterator[Settings]:
+    """A local stack in a data folder of the benchmarks' own."""
     home = ROOT / ".perdure" / "bench"
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "bin").exists():
         (home / "bin").symlink_to(ROOT / ".perdure" / "bin")
     os.environ["PERDURE_HOME"] = str(home)
-    stack.up(home, only={"postgres", "s3", "temporal", "ray", "worker"}, echo=lambda text: print(text, flush=True))
+    stack.up(home, only=set(services), echo=lambda text: print(text, flush=True))
     try:
         yield Settings(home=home)
     finally:
