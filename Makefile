@@ -10,13 +10,14 @@ INSTALLED := $(VENV)/.installed
 SERVERS := $(PERDURE_HOME)/bin/.ready
 
 KILLS ?= 30
+LABELS ?= 20000
 SEED ?= 1
 
 # the first Python on the PATH that fits pyproject.toml
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup up down demo test check bench chaos lock clean
+.PHONY: help setup up down demo test check bench chaos flood lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -66,6 +67,9 @@ bench: setup ## the benchmarks; results go to benchmarks/results
 
 chaos: setup ## KILLS=n random kills under SEED=s; goes on where it was interrupted
 	@$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED)
+
+flood: setup ## LABELS=n labels under SEED=s while what takes them is killed
+	@$(BIN)/python -m tests.flood --labels $(LABELS) --seed $(SEED)
 
 lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --extra local --extra train-cpu --group dev \
