@@ -13,10 +13,12 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from perdure.errors import PerdureError, Transient
+from perdure.messages.common import Json
 from perdure.messages.jobs import JobStatus
 from perdure.messages.pipeline import RunState
 from perdure.ports import Compute, PendingMetrics, PendingRelease, PendingRun, PendingVersion, Projections, Runs, Steps
 
+FAILED, VANISHED = "failed", "gone"  # of what `Executions.ended_as` says
 GONE = 60.0  # seconds after which a job that no engine knows has lost its worker: a live one stops it within seconds
 
 log = logging.getLogger("perdure.reconciler")
@@ -44,6 +46,9 @@ class Executions(Protocol):
 
     def ended_as(self, workflow_id: str) -> str | None:
         """How the workflow ended (``terminated``, ``timed out``, ``gone``, …), or None while it runs. Raises TemporalUnavailable."""
+
+    def failure(self, workflow_id: str) -> Json | None:
+        """The error with which the workflow failed, in the shape of `PerdureError.as_dict`, if it told one. Raises TemporalUnavailable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +100,12 @@ class Reconciler:
 
         A run is closed at the second pass that finds it so: a workflow that is just ending closes its own rows.
         """
-        ended = {run: how for run, workflow_id, _ in self._runs.live() if (how := self._executions.ended_as(workflow_id)) is not None}
+        live = {run: workflow_id for run, workflow_id, _ in self._runs.live()}
+        ended = {run: how for run, workflow_id in live.items() if (how := self._executions.ended_as(workflow_id)) is not None}
         certain = self._suspects & set(ended)
         for run in certain:
-            error = {
-                "type": "Terminated",
-                "message": f"the workflow was {ended[run]}",
-                "field": None,
-                "remedy": "`temporal workflow reset` goes on with it",
-            }
-            self._runs.close(run, RunState.TERMINATED, error)
+            failure = self._executions.failure(live[run]) if ended[run] == FAILED else None
+            self._runs.close(run, RunState.FAILED if failure else RunState.TERMINATED, failure or _ending(ended[run]))
             log.info("closed a run whose workflow had ended", extra={"run": str(run), "as": ended[run]})
         self._suspects = set(ended) - certain
         return len(certain)
@@ -117,11 +118,15 @@ class Reconciler:
         orphans = self._steps.orphans()
         now = time.monotonic()
         self._unknown = {orphan.job_id: self._unknown.get(orphan.job_id, now) for orphan in orphans}
-        done = 0
+        done, away = 0, None
         for orphan in orphans:
-            knowing = [engine for engine in self._engines if engine.state(orphan.job_id).status is not JobStatus.UNKNOWN]
-            for engine in knowing:
-                engine.stop(orphan.job_id)
+            try:
+                knowing = [engine for engine in self._engines if engine.state(orphan.job_id).status is not JobStatus.UNKNOWN]
+                for engine in knowing:
+                    engine.stop(orphan.job_id)
+            except Transient as err:
+                away = err
+                continue
             if knowing:
                 reason = "its step has ended"
             elif now - self._unknown[orphan.job_id] >= GONE:
@@ -131,6 +136,8 @@ class Reconciler:
             self._steps.end_submission(orphan.step_run, orphan.name, orphan.number, "stopped", None, reason, orphan.round)
             log.info("closed an orphaned job", extra={"job": orphan.job_id, "reason": reason})
             done += 1
+        if away is not None:
+            raise away  # what could be done is done; the pass says that this part is not
         return done
 
     def _project(self, registry: Registry) -> int:
@@ -170,3 +177,14 @@ class Reconciler:
             except Exception:
                 log.exception("cannot be projected", extra={"object": type(one).__name__})
         return done
+
+
+def _ending(how: str) -> Json:
+    """The error of a run whose workflow ended in this way without telling one."""
+    if how == VANISHED:
+        message = "the workflow is gone from Temporal: it was deleted, or had ended longer ago than its namespace keeps"
+        remedy = "start a new run: what was committed is reused"
+    else:
+        message = f"the workflow ended without closing its run: {how}"
+        remedy = "`temporal workflow reset` goes on with it; or start a new run: what was committed is reused"
+    return {"type": "Terminated", "message": message, "field": None, "remedy": remedy}

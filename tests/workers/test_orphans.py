@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from perdure import reconciler
 from perdure.adapters.local_jobs import LocalJobs
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
-from perdure.messages.jobs import JobStatus, Submission
+from perdure.errors import ClusterUnavailable
+from perdure.messages.common import Json
+from perdure.messages.jobs import JobState, JobStatus, Submission
 from perdure.metadata.database import Database
 from perdure.metadata.upgrade import upgrade
 from perdure.ports import Run, SubmissionRow
@@ -27,11 +30,32 @@ _numbers = itertools.count(1)
 _seconds = itertools.count(300_000)
 
 
-class Terminated:
-    """A Temporal in which every workflow was terminated."""
+class Ended:
+    """A Temporal in which every workflow has ended in one way."""
+
+    def __init__(self, how: str = "terminated", failure: Json | None = None) -> None:
+        self.how, self.told = how, failure
 
     def ended_as(self, workflow_id: str) -> str:
-        return "terminated"
+        return self.how
+
+    def failure(self, workflow_id: str) -> Json | None:
+        return self.told
+
+
+class Stubborn:
+    """A cluster that knows every job, and does not see one of them gone."""
+
+    def __init__(self, stays: str) -> None:
+        self.stays, self.stopped = stays, set[str]()
+
+    def state(self, job_id: str) -> JobState:
+        return JobState(status=JobStatus.RUNNING)
+
+    def stop(self, job_id: str) -> None:
+        if job_id == self.stays:
+            raise ClusterUnavailable(f"job {job_id} is not gone")
+        self.stopped.add(job_id)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +80,7 @@ def jobs(settings: Settings) -> Iterator[LocalJobs]:
 
 @pytest.fixture
 def reconcile(world: World) -> Callable[[], reconciler.Pass]:
-    return Reconciler(world.runs, world.steps, world.projections, Terminated(), None, []).run_once
+    return Reconciler(world.runs, world.steps, world.projections, Ended(), None, []).run_once
 
 
 @pytest.fixture
@@ -146,8 +170,47 @@ def test_a_job_of_an_engine_that_can_be_reached_is_stopped_by_the_reconciler(
 ) -> None:
     _, row = submitted(world)
     started = hanging(jobs, row.job_id)
-    passes = Reconciler(world.runs, world.steps, world.projections, Terminated(), None, [jobs])
+    passes = Reconciler(world.runs, world.steps, world.projections, Ended(), None, [jobs])
     for _ in range(2):
         passes.run_once()
     assert state(world, row) == "stopped"
     assert processes(started) == []
+
+
+def test_a_job_that_cannot_be_stopped_holds_up_no_other(world: World) -> None:
+    rows = [submitted(world)[1] for _ in range(2)]
+    cluster: Any = Stubborn(rows[0].job_id)
+    passes = Reconciler(world.runs, world.steps, world.projections, Ended(), None, [cluster])
+    passes.run_once()
+    assert passes.run_once().failed == 1
+    assert [state(world, row) for row in rows] == ["open", "stopped"]
+    cluster.stays = ""
+    assert passes.run_once().failed == 0
+    assert cluster.stopped >= {row.job_id for row in rows}
+
+
+REFUSED = {"type": "PatienceExhausted", "message": "Postgres did not answer for 600 s", "field": None, "remedy": "see that Postgres runs"}
+
+
+@pytest.mark.parametrize(
+    ("how", "failure", "ends_as", "message", "remedy"),
+    [
+        ("terminated", None, "terminated", "without closing its run: terminated", "temporal workflow reset"),
+        ("gone", None, "terminated", "gone from Temporal", "start a new run"),
+        ("failed", REFUSED, "failed", "Postgres did not answer", "see that Postgres runs"),
+        ("failed", None, "terminated", "without closing its run: failed", "temporal workflow reset"),
+    ],
+)
+def test_a_run_whose_workflow_ended_says_how_and_what_to_do(
+    world: World, how: str, failure: Json | None, ends_as: str, message: str, remedy: str
+) -> None:
+    run, _ = submitted(world)
+    passes = Reconciler(world.runs, world.steps, world.projections, Ended(how, failure), None, [])
+    passes.run_once()
+    passes.run_once()
+    ended = world.runs.run(run.id)
+    assert (ended.state, ended.error is not None) == (ends_as, True)
+    error: Any = ended.error
+    assert message in error["message"]
+    assert error["remedy"].startswith(remedy) or f"`{remedy}`" in error["remedy"]
+    assert ("reset" in error["remedy"]) is ("reset" in remedy), "what is gone cannot be reset"

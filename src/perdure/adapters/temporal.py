@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from perdure.config import Settings
-from perdure.errors import TemporalUnavailable
+from perdure.errors import TemporalUnavailable, root
+from perdure.messages.common import Json
 from perdure.temporal import connect
 
 ANSWER = 10.0  # seconds
@@ -54,6 +56,13 @@ class TemporalExecutions:
         """How the workflow ended, or None while it runs. Raises TemporalUnavailable."""
         try:
             return asyncio.run_coroutine_threadsafe(self._ended_as(workflow_id), self._loop).result(ANSWER)
+        except (RPCError, RuntimeError, TimeoutError) as err:
+            raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
+
+    def failure(self, workflow_id: str) -> Json | None:
+        """The error with which the workflow failed, or None if it told none. Raises TemporalUnavailable."""
+        try:
+            return asyncio.run_coroutine_threadsafe(self._failure(workflow_id), self._loop).result(ANSWER)
         except (RPCError, RuntimeError, TimeoutError) as err:
             raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
 
@@ -98,6 +107,17 @@ class TemporalExecutions:
         if status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
             return None
         return status.name.lower().replace("_", " ")
+
+    async def _failure(self, workflow_id: str) -> Json | None:
+        client = await self._connected()
+        try:
+            await client.get_workflow_handle(workflow_id).result(follow_runs=False, rpc_timeout=timedelta(seconds=ANSWER / 2))
+        except WorkflowFailureError as err:
+            cause = root(err.cause)
+            if isinstance(cause, ApplicationError):
+                told = cause.details[0] if cause.details else None
+                return told if isinstance(told, dict) else {"type": cause.type, "message": cause.message, "field": None, "remedy": None}
+        return None
 
     async def _connected(self) -> Client:
         if self._client is None:
