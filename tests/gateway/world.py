@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from sqlalchemy import text
 
-from perdure.gateway.hooks import slack, standard
+from perdure import signing
+from perdure.gateway.hooks import slack
 from perdure.metadata.database import Database
 from perdure.metadata.repository import AccessRows, CampaignRows
 from perdure.metadata.tables import HookProvider
@@ -54,7 +55,7 @@ class Hook:
         """Arguments of a request by Standard Webhooks."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         id, when = id or f"msg_{uuid4().hex}", str(int(at or time.time()))
-        signature = standard.sign(secret or self.secret, id, when, content)
+        signature = signing.sign(secret or self.secret, id, when, content)
         headers = {"webhook-id": id, "webhook-timestamp": when, "webhook-signature": signature, "content-type": "application/json"}
         return {"content": content, "headers": headers}
 
@@ -105,7 +106,7 @@ class Senders:
 
 def new_secret(provider: HookProvider) -> str:
     if provider is HookProvider.STANDARD:
-        return standard.PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+        return signing.PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_hex(16)
 
 

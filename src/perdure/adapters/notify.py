@@ -1,15 +1,11 @@
 """Tells people: signed web hooks to an address of the owner's, and Slack messages.
 
-Signatures are those of Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks, specification 1.0): HMAC-SHA256 over
-``id.timestamp.body``. An address is resolved once, checked, and connected to by number, so that a name which changes its mind between
-check and connection cannot reach the inside.
+Signatures are those of Standard Webhooks (`perdure.signing`). An address is resolved once, checked, and connected to by number, so that a
+name which changes its mind between check and connection cannot reach the inside.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import ipaddress
 import json
 import socket
@@ -22,6 +18,7 @@ import httpx
 
 from perdure.config import NotifySettings, resolve_secret
 from perdure.errors import InvalidInput
+from perdure.signing import sign
 
 TIMEOUT = 15.0  # seconds for one attempt
 MOST_BYTES = 20_000  # of a body: it says what happened and where to look, not everything
@@ -93,15 +90,12 @@ class Notifier:
 
 
 def signature(secret: str, id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The three headers. *secret* is ``whsec_`` and base64. Raises InvalidInput where it is not."""
+    """The three headers. Raises InvalidInput where *secret* is none."""
     try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        signed = sign(secret, id, str(timestamp), body)
     except ValueError as err:
-        raise InvalidInput(
-            "the secret is not base64", field="notify.secret", remedy="make one: `openssl rand -base64 32`, written after whsec_"
-        ) from err
-    digest = hmac.new(key, b".".join((id.encode(), str(timestamp).encode(), body)), hashlib.sha256).digest()
-    return {"webhook-id": id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}
+        raise InvalidInput(str(err), field="notify.secret", remedy="make one: `openssl rand -base64 32`, written after whsec_") from err
+    return {"webhook-id": id, "webhook-timestamp": str(timestamp), "webhook-signature": signed}
 
 
 def outside(url: str, *, private: bool) -> tuple[str, str]:

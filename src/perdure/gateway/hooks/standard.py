@@ -5,8 +5,6 @@ The body is ``{"type": "answers", "timestamp": ..., "data": {"answers": [...]}}`
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -21,8 +19,8 @@ from perdure.gateway.hooks.reading import Malformed, Message, Unproven, parse, t
 from perdure.labeling.deliveries import Meaning, Unusable
 from perdure.labeling.ports import Incoming
 from perdure.metadata.repository.access import PRINCIPAL, Hook
+from perdure.signing import sign
 
-PREFIX = "whsec_"
 TOLERANCE = 5 * 60  # seconds
 _SIGNATURES = 20  # at most looked at: a sender signs with the old secret and the new one
 _ID = re.compile(r"[\x21-\x2d\x2f-\x7e]{1,255}", re.ASCII)  # no dot: it separates what is signed
@@ -43,16 +41,6 @@ def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now:
     if True not in proofs:
         raise Unproven("no signature fits")
     return id
-
-
-def sign(secret: str, id: str, timestamp: str, body: bytes) -> str:
-    """The signature of a message, as in ``webhook-signature``. Raises ValueError for a secret that is none."""
-    try:
-        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-    except binascii.Error:
-        raise ValueError(f"a secret is {PREFIX} and base64") from None
-    mac = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256)
-    return f"v1,{base64.b64encode(mac.digest()).decode()}"
 
 
 class _Part(BaseModel):
