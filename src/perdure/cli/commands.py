@@ -27,7 +27,7 @@ Evidence = Annotated[str | None, typer.Option(help="Vote only if the evidence up
 def pause(run: Run, reason: Reason = "", actor: Actor = None, as_json: Json = False) -> None:
     """Stop a run at its next checkpoint or step.
 
-    While it is paused it costs nothing.
+    While it is paused it costs nothing. In its last step, the promotion, a run cannot be paused: nothing computes any more.
     """
     _command("pause", run, reason, actor, as_json=as_json, told="pauses at its next checkpoint or step")
 
