@@ -39,6 +39,7 @@ with workflow.unsafe.imports_passed_through():
 
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
 MOST_ANSWERS = 100  # in one update
+LONGEST_NAME = 500  # characters of an actor, task, key or revision
 _Answer = TypeVar("_Answer")
 
 
@@ -289,6 +290,9 @@ class LabelingCampaign:
         self._may_change()
         if not answers.actor.strip():
             raise InvalidInput("who answers is not said", field="actor", remedy="name yourself")
+        texts = [answers.actor, *(text for item in answers.items for text in (item.task, item.key or "", item.revision))]
+        if any(len(text) > LONGEST_NAME or "\x00" in text for text in texts):
+            raise InvalidInput(f"names have at most {LONGEST_NAME} characters, and no NUL among them", field="items")
         if not 1 <= len(answers.items) <= MOST_ANSWERS:
             raise InvalidInput(f"an update takes from 1 to {MOST_ANSWERS} answers, not {len(answers.items)}", field="items")
 

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from perdure.errors import NotFound
-from perdure.keys import canonical, identity
+from perdure.keys import canonical, digest, identity
 from perdure.labeling.acceptance import TOMBSTONE, Arrival, Earlier, Outcome, accept
 from perdure.labeling.ports import Incoming
 from perdure.labeling.spec import Campaign, Gold
@@ -64,11 +64,14 @@ _COUNT = text(
      where task.id = rows.id
     """
 )
+# one by one (`offset 0`): a join would read all leases where there are no statistics yet, as after an import
 _END = text(
     """
     update assignment set state = rows.state, ended_at = now()
       from unnest(cast(:tasks as uuid[]), cast(:labelers as uuid[]), cast(:states as text[])) as rows (task, labeler, state)
-     where assignment.task_id = rows.task and assignment.labeler_id = rows.labeler and assignment.state = 'leased'
+      cross join lateral (select a.id from assignment a
+                           where a.task_id = rows.task and a.labeler_id = rows.labeler and a.state = 'leased' offset 0) as held
+     where assignment.id = held.id
     """
 )
 
@@ -243,7 +246,8 @@ class AnswerRows(Rows):
         return AnswerResult(task=answer.task, status=outcome.status, duplicate=outcome.duplicate)
 
     def _note(self, batch: _Batch, task: _Task, labeler: _Labeler, answer: Incoming, arrival: Arrival, outcome: Outcome) -> None:
-        id = identity(batch.campaign, "annotation", answer.source, answer.source_key, arrival.revision)
+        # a digest, as each of the parts may hold what separates them
+        id = identity(batch.campaign, "annotation", digest([answer.source, answer.source_key, arrival.revision]))
         given = batch.given.by_id
         was = [given[key].status for key in outcome.changes]
         valid = (outcome.status is S.VALID) - was.count(S.VALID)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.labeling import AnnotationStatus, CampaignCommand, CampaignState
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import dumps, plain
+from perdure.metadata.repository.access import NAME
 from perdure.metadata.repository.answers import own_campaign, poke
 from perdure.metadata.repository.rows import Rows
 
@@ -59,6 +61,8 @@ class PlainCampaignRows(Rows):
         if spec is None:
             found = self.named(name)
         else:
+            if not re.fullmatch(NAME, name):
+                raise InvalidInput(f"{name[:100]!r} is no name of a campaign", field="campaign", remedy=f"write one that matches {NAME}")
             checked = load(spec).model_dump(mode="json")
             values = {"spec": checked, "spec_sha256": digest(checked), "workflow_id": workflow_id, "requested_by": plain(requested_by)}
             deadline = load(spec).deadline
