@@ -11,26 +11,34 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
 from sqlalchemy import select
 from temporalio.api.enums.v1 import EventType
+from temporalio.exceptions import ApplicationError
 from typer.testing import CliRunner
 
 from perdure import packaging
+from perdure.adapters.temporal import TemporalExecutions
 from perdure.cli.main import app
 from perdure.config import Settings
+from perdure.errors import NotFound
 from perdure.local import ports
 from perdure.metadata import tables as t
 from perdure.metadata.database import Database
+from perdure.metadata.queries import show_run
+from perdure.metadata.repository import ProjectionRows, RunRows, StepRows
 from perdure.metadata.upgrade import upgrade
+from perdure.reconciler import Reconciler
 from perdure.temporal import connect
 from tests.chaos.cells import World
 from tests.e2e.running import GOOD_ROWS, Ended, execute, project, run, run_applied
+from tests.metadata.proxy import Proxy
 from tests.servers import Stack, beside
 
 
@@ -116,6 +124,13 @@ CASES: dict[str, tuple[dict[str, str], str, str]] = {
     ),
     "exception": ({"code": "def apply(frame):\n    raise ValueError('not today')"}, "UserCodeError", "not today"),
     "crash": ({"code": "import os\ndef apply(frame):\n    os._exit(7)"}, "JobCrashed", "7"),
+    "killed": (
+        {
+            "code": "import os, signal\ndef apply(frame):\n    os.kill(os.getpid(), signal.SIGKILL)"
+        },  # as the kernel does where memory is out
+        "JobCrashed",
+        "out of memory, if nobody killed it",
+    ),
     "disk-full": (  # a real write that the kernel refuses, for want of a full disk that anybody may make
         {"code": "def apply(frame):\n    with open('/dev/full', 'w') as file:\n        file.write('x')"},
         "StorageFull",
@@ -231,6 +246,57 @@ def test_a_cluster_that_stays_away(bare: Settings, stack: Stack, tmp_path: Path)
     assert time.monotonic() - began < 60
     mentions = ("Ray did not answer for", nobody, "perdure doctor")
     assert_refused(bare, ended, "PatienceExhausted", *mentions, datasets=1, variables=variables)  # the data set is whole
+
+
+CODE_THAT_TAKES_LONG = """
+import time, polars as pl
+def apply(frame):
+    time.sleep(60)
+    return frame.select(pl.col("size").cast(pl.Float32))
+"""
+
+
+def test_an_object_store_that_stays_away(bare: Settings, stack: Stack, tmp_path: Path) -> None:
+    variables = stack.environment(bare)
+    nobody = f"http://127.0.0.1:{ports.spare()}"
+    with worker(variables | {"PERDURE_S3__ENDPOINT": nobody}, tmp_path / "log"):
+        ended = run(bare, project(tmp_path, "no-s3", patience="3s"), "no-s3")
+    assert_refused(bare, ended, "PatienceExhausted", "S3 did not answer for", nobody, "perdure doctor", variables=variables)
+
+
+def test_a_database_that_stays_away(bare: Settings, stack: Stack, tmp_path: Path) -> None:
+    """It goes away while a job runs, for all that the worker can see: Temporal tells the end, and the reconciler tells the rows."""
+    server = urlparse(bare.postgres.url)
+    proxy = Proxy(str(server.hostname), int(server.port or 5432))
+    through = bare.postgres.url.replace(f":{server.port}/", f":{proxy.port}/")
+    packaging.apply(project(tmp_path, "no-rows", code=CODE_THAT_TAKES_LONG, patience="3s"), bare, actor="test")
+    workflow_id = f"run/no-rows/{uuid.uuid4().hex[:8]}"
+    database = Database(bare.postgres)
+
+    def runs() -> bool:
+        with suppress(NotFound):
+            return any(step.detail.get("phase") for step in show_run(database, workflow_id).steps)
+        return False
+
+    async def disturbed() -> ApplicationError | None:
+        ending = asyncio.create_task(execute(bare, "no-rows", workflow_id))
+        await asyncio.to_thread(eventually, runs)
+        proxy.close()
+        return await ending
+
+    with worker(stack.environment(bare) | {"PERDURE_POSTGRES__URL": through}, tmp_path / "log"):
+        failure = asyncio.run(disturbed())
+    assert failure is not None
+    assert failure.type == "PatienceExhausted"
+    assert "Postgres did not answer for" in failure.message
+    assert show_run(database, workflow_id).run.state == "running", "nobody could tell its rows"
+    with TemporalExecutions.open(bare) as executions:
+        passes = Reconciler(RunRows(database), StepRows(database), ProjectionRows(database), executions, None, [])
+        passes.run_once()
+        passes.run_once()
+    detail = show_run(database, workflow_id)
+    database.close()
+    assert_refused(bare, (detail, failure), "PatienceExhausted", "Postgres did not answer for", variables=stack.environment(bare))
 
 
 @pytest.mark.parametrize("limit", ["size=256k", "nr_inodes=1"], ids=["while a job runs", "before it starts"])
