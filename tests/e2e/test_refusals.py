@@ -24,11 +24,13 @@ from temporalio.exceptions import ApplicationError
 from typer.testing import CliRunner
 
 from perdure import packaging
+from perdure.adapters.s3 import ObjectStore
 from perdure.adapters.temporal import TemporalExecutions
 from perdure.cli.main import app
 from perdure.config import Settings
 from perdure.errors import NotFound
 from perdure.local import ports
+from perdure.messages.common import ArtifactRef
 from perdure.metadata import tables as t
 from perdure.metadata.database import Database
 from perdure.metadata.queries import show_run
@@ -113,6 +115,20 @@ def committed(settings: Settings, run: uuid.UUID) -> dict[str, int]:
     return counted
 
 
+def manifest(settings: Settings, run: uuid.UUID) -> ArtifactRef:
+    database = Database(settings.postgres)
+    with database.transaction() as session:
+        made = (
+            select(t.DatasetVersion.manifest_id)
+            .join(t.StepRun, t.StepRun.id == t.DatasetVersion.step_run_id)
+            .where(t.StepRun.run_id == run)
+        )
+        row = session.scalars(select(t.Artifact).where(t.Artifact.id.in_(made))).one()
+        found = ArtifactRef(uri=row.uri, sha256=row.sha256)
+    database.close()
+    return found
+
+
 CASES: dict[str, tuple[dict[str, str], str, str]] = {
     "one-class": ({"rows": "kind\tsize\n" + "cat\t1\n" * 50}, "DataRejected", "cat"),
     "no-labels": ({"rows": "kind\tsize\n" + "\t1\n" * 30 + "cat\t2\ndog\t1\n" * 10}, "DataRejected", "kind"),
@@ -158,7 +174,7 @@ def test_gpus_that_nobody_has(world: World, tmp_path: Path) -> None:
     assert_refused(world.settings, run(world.settings, file, "gpus"), "ResourcesUnavailable", "gpus_per_worker", datasets=1)
 
 
-def test_good_input_with_the_local_engine_is_released_and_then_cached(world: World, tmp_path: Path) -> None:
+def test_good_input_with_the_local_engine_is_released_and_then_cached_as_long_as_it_is_whole(world: World, tmp_path: Path) -> None:
     file = project(tmp_path, "good")
     detail, failure = run(world.settings, file, "good")
     assert failure is None
@@ -169,6 +185,14 @@ def test_good_input_with_the_local_engine_is_released_and_then_cached(world: Wor
     assert all("hit" in step.reason for step in again.steps if step.step in ("prepare", "train"))
     assert again.promotion is not None
     assert "serves already" in again.promotion.reason
+
+    objects = ObjectStore(world.settings.s3)
+    lost = ArtifactRef.from_json(objects.get_json(manifest(world.settings, detail.run.id))["features"]["files"][0])
+    objects.delete([lost.uri.removeprefix(objects.uri(""))])
+    mended, failure = run(world.settings, file, "good")
+    assert failure is None
+    assert {step.step: step.reason.partition(":")[0] for step in mended.steps[:2]} == {"prepare": "computed again", "train": "hit"}
+    assert objects.exists(lost), "a data set of which a file is gone is no hit"
 
 
 def test_a_workflow_id_is_used_once(world: World, tmp_path: Path) -> None:
