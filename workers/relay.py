@@ -14,7 +14,7 @@ from perdure.config import Settings
 from perdure.errors import PerdureError, StoreUnavailable
 from perdure.metadata.database import Database
 from perdure.metadata.listening import OUTBOX, Listener
-from perdure.metadata.repository import OutboxRows
+from perdure.metadata.repository import OutboxRows, SweepRows
 from perdure.relay import Pass, Relay
 from perdure.telemetry import configure_logs
 
@@ -35,9 +35,10 @@ def main(settings: Settings) -> None:
     if settings.worker.metrics_port:
         start_http_server(settings.worker.metrics_port, addr=settings.worker.metrics_host)
     with contextlib.ExitStack() as stack:
-        outbox = OutboxRows(stack.enter_context(Database.open(settings)))
+        database = stack.enter_context(Database.open(settings))
+        outbox = OutboxRows(database)
         listener = stack.enter_context(Listener.open(settings.postgres, OUTBOX))
-        relay = Relay(outbox, stack.enter_context(TemporalExecutions.open(settings)))
+        relay = Relay(outbox, stack.enter_context(TemporalExecutions.open(settings)), SweepRows(database))
         log.info("relay ready")
         while not stop.is_set():
             done = _pass(relay)

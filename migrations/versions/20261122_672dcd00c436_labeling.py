@@ -82,6 +82,7 @@ def upgrade() -> None:
         sa.Column("created_at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_idempotent_request")),
     )
+    op.create_index(op.f("ix_idempotent_request_created_at"), "idempotent_request", ["created_at"], unique=False)
     op.create_table(
         "labeler",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
@@ -113,6 +114,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
     op.create_index("ix_outbox_unsent", "outbox", ["due_at", "id"], unique=False, postgresql_where=sa.text("sent_at is null"))
+    op.create_index("ix_outbox_sent", "outbox", ["sent_at"], unique=False, postgresql_where=sa.text("sent_at is not null"))
     op.create_table(
         "campaign_event",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
@@ -337,9 +339,11 @@ def downgrade() -> None:
     op.drop_table("label_snapshot")
     op.drop_table("hook")
     op.drop_table("campaign_event")
+    op.drop_index("ix_outbox_sent", table_name="outbox", postgresql_where=sa.text("sent_at is not null"))
     op.drop_index("ix_outbox_unsent", table_name="outbox", postgresql_where=sa.text("sent_at is null"))
     op.drop_table("outbox")
     op.drop_table("labeler")
+    op.drop_index(op.f("ix_idempotent_request_created_at"), table_name="idempotent_request")
     op.drop_table("idempotent_request")
     op.drop_table("campaign")
     op.drop_table("browser_session")

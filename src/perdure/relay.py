@@ -10,15 +10,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Protocol
 
 from perdure.errors import Transient
-from perdure.labeling.ports import Outbox
+from perdure.labeling.ports import Outbox, Sweeper
 
 POLL = 1.0  # seconds between passes that nobody asked for
 REST = 1.0  # seconds between two pokes of the same workflow: more would only fill its history
-KEPT = timedelta(days=3)  # of rows that were sent
 SWEEP = 60.0  # seconds between looks for old rows
 _LONGEST = 15.0  # seconds between tries while Temporal is away
 
@@ -47,8 +45,8 @@ class Pass:
 class Relay:
     """One pass at a time."""
 
-    def __init__(self, outbox: Outbox, signals: Signals, clock: Callable[[], float] = time.monotonic) -> None:
-        self._outbox, self._signals, self._clock = outbox, signals, clock
+    def __init__(self, outbox: Outbox, signals: Signals, sweeper: Sweeper, clock: Callable[[], float] = time.monotonic) -> None:
+        self._outbox, self._signals, self._sweeper, self._clock = outbox, signals, sweeper, clock
         self._poked: dict[str, float] = {}  # workflows that rest, and since when
         self._failures = 0
         self._swept = clock()
@@ -74,7 +72,7 @@ class Relay:
         """A batch of old rows; the next one at once where there may be more."""
         if now - self._swept < SWEEP:
             return 0
-        swept = self._outbox.sweep(KEPT)
+        swept = self._sweeper.sweep()
         if swept == 0:
             self._swept = now
         return swept

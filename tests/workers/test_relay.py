@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -23,7 +23,7 @@ from perdure.adapters.temporal import TemporalExecutions
 from perdure.config import Settings
 from perdure.errors import StoreUnavailable, TemporalUnavailable
 from perdure.metadata.database import Database
-from perdure.metadata.repository import OutboxRows
+from perdure.metadata.repository import OutboxRows, SweepRows
 from perdure.metadata.repository.answers import poke
 from perdure.metadata.upgrade import upgrade
 from perdure.relay import REST, Relay
@@ -81,7 +81,7 @@ def unsent(database: Database) -> int:
 
 def test_each_workflow_once_and_then_it_rests(database: Database) -> None:
     temporal, clock = Temporal(), Clock()
-    relay = Relay(OutboxRows(database), temporal, clock)
+    relay = Relay(OutboxRows(database), temporal, SweepRows(database), clock)
     poked(database, "a", "b", "a", "a")
     done = relay.run_once()
     assert (temporal.poked, done.poked, done.rows, unsent(database)) == (["a", "b"], 2, 4, 0)
@@ -105,10 +105,10 @@ def test_killed_before_or_after_the_signal(database: Database) -> None:
     for point in ("before", "after"):
         setattr(temporal, point, die)
         with pytest.raises(KeyboardInterrupt):
-            Relay(OutboxRows(database), temporal).run_once()
+            Relay(OutboxRows(database), temporal, SweepRows(database)).run_once()
         setattr(temporal, point, lambda: None)
         assert unsent(database) == 1
-    Relay(OutboxRows(database), temporal).run_once()
+    Relay(OutboxRows(database), temporal, SweepRows(database)).run_once()
     assert (temporal.poked, unsent(database)) == (["a", "a"], 0)
 
 
@@ -122,11 +122,11 @@ def test_two_relays_share_the_work(database: Database) -> None:
 
     one.before = send_slowly
     poked(database, "a")
-    busy = threading.Thread(target=Relay(OutboxRows(database), one).run_once)
+    busy = threading.Thread(target=Relay(OutboxRows(database), one, SweepRows(database)).run_once)
     busy.start()
     assert sending.wait(10)
     poked(database, "b")
-    Relay(OutboxRows(database), other).run_once()
+    Relay(OutboxRows(database), other, SweepRows(database)).run_once()
     go_on.set()
     busy.join(10)
     assert (one.poked, other.poked, unsent(database)) == (["a"], ["b"], 0)
@@ -134,7 +134,7 @@ def test_two_relays_share_the_work(database: Database) -> None:
 
 def test_a_row_that_is_committed_late_is_not_marked_with_its_neighbors(database: Database) -> None:
     temporal, clock = Temporal(), Clock()
-    relay = Relay(OutboxRows(database), temporal, clock)
+    relay = Relay(OutboxRows(database), temporal, SweepRows(database), clock)
     with database.transaction() as slow:
         poke(slow, database.tenant, "slow")  # its id is the lower one
         poked(database, "quick")
@@ -148,7 +148,7 @@ def test_a_row_that_is_committed_late_is_not_marked_with_its_neighbors(database:
 def test_while_a_server_is_away_rows_stay(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     temporal = Temporal()
     outbox = OutboxRows(database)
-    relay = Relay(outbox, temporal)
+    relay = Relay(outbox, temporal, SweepRows(database))
 
     def away() -> None:
         raise TemporalUnavailable("no answer")
@@ -173,7 +173,7 @@ def test_while_a_server_is_away_rows_stay(database: Database, monkeypatch: pytes
 def test_one_that_cannot_be_told_is_tried_again_later_and_holds_up_nobody(database: Database) -> None:
     temporal, clock = Temporal(), Clock()
     temporal.refuses = {"bad": "not allowed"}
-    relay = Relay(OutboxRows(database), temporal, clock)
+    relay = Relay(OutboxRows(database), temporal, SweepRows(database), clock)
     poked(database, "bad", "good")
     done = relay.run_once()
     assert (done.poked, done.failed, unsent(database)) == (1, 1, 1)
@@ -187,19 +187,30 @@ def test_one_that_cannot_be_told_is_tried_again_later_and_holds_up_nobody(databa
     assert (relay.run_once().poked, unsent(database)) == (1, 0)
 
 
-def test_old_rows_are_deleted_in_batches_and_messages_to_people_are_left_alone(database: Database) -> None:
-    outbox = OutboxRows(database)
-    poked(database, *(f"w{n}" for n in range(5)))
-    Relay(outbox, Temporal()).run_once()
+def test_what_is_old_and_done_is_deleted_in_batches(database: Database) -> None:
+    """Unsent messages and deliveries that could not be used stay, however old they are."""
+    own = {"tenant": database.tenant, "hook": database.tenant}
+    old = {
+        "outbox": "(tenant, topic, target, payload, sent_at) select :tenant, 'poke', 'w' || n, '{}', now() - interval '4 days'",
+        "idempotent_request": "(tenant, id, principal, key, route, request_sha256, status, response, created_at)"
+        " select :tenant, gen_random_uuid(), 'a', n, '/', '', 200, '{}', now() - interval '8 days'",
+        "delivery": "(tenant, hook_id, key, body_sha256, headers, state, received_at, processed_at)"
+        " select :tenant, :hook, n, '', '{}', case n when 1 then 'quarantined' else 'processed' end, now() - interval '31 days',"
+        " case n when 1 then null else now() end",
+    }
     with database.transaction() as session:
-        own = {"tenant": database.tenant}
-        session.execute(text("update outbox set sent_at = sent_at - interval '4 days' where tenant = :tenant"), own)
-        session.execute(text("insert into outbox (tenant, topic, target, payload) values (:tenant, 'notify', 'ann', '{}')"), own)
+        session.execute(
+            text("insert into hook (tenant, id, provider, secrets, created_by) values (:tenant, :hook, 'standard', '[]', 'ann')"), own
+        )
+        for table, rows in old.items():
+            session.execute(text(f"insert into {table} {rows} from generate_series(1, 6) n"), own)
+        waiting = "insert into outbox (tenant, topic, target, payload, created_at) values (:tenant, 'notify', 'ann', '{}', '2026-01-01')"
+        session.execute(text(waiting), own)
     poked(database, "new")
-    assert [outbox.sweep(timedelta(days=3), limit=3) for _ in range(3)] == [3, 2, 0]
+    assert [SweepRows(database).sweep(limit=4) for _ in range(3)] == [12, 5, 0]
     with database.transaction() as session:
-        left = session.execute(text("select target, sent_at from outbox where tenant = :tenant order by id"), own).all()
-    assert [tuple(row) for row in left] == [("ann", None), ("new", None)]
+        left = {name: session.scalar(text(f"select count(*) from {name} where tenant = :tenant"), own) for name in old}
+    assert left == {"outbox": 2, "idempotent_request": 0, "delivery": 1}
 
 
 @workflow.defn(name="Poked", sandboxed=False)

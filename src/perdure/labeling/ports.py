@@ -218,5 +218,9 @@ class Outbox(Protocol):
     def unsent(self, topic: str) -> Backlog:
         """How many rows wait, and how long the oldest has been due."""
 
-    def sweep(self, older_than: timedelta, limit: int = 5_000) -> int:
-        """Delete up to *limit* rows that were sent so long ago; how many that were."""
+
+class Sweeper(Protocol):
+    """What deletes old rows."""
+
+    def sweep(self, limit: int = 5_000) -> int:
+        """Delete up to *limit* old rows of each kind; how many that were."""

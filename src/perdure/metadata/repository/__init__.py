@@ -14,6 +14,7 @@ from perdure.metadata.repository.projections import ProjectionRows
 from perdure.metadata.repository.promotions import PromotionRows
 from perdure.metadata.repository.runs import RunRows
 from perdure.metadata.repository.steps import StepRows
+from perdure.metadata.repository.sweeping import SweepRows
 from perdure.metadata.repository.ticks import CampaignRows
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "PromotionRows",
     "RunRows",
     "StepRows",
+    "SweepRows",
 ]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from datetime import timedelta
 
-from sqlalchemy import bindparam, delete, func, select, text, update
+from sqlalchemy import func, select, text, update
 
 from perdure.labeling.ports import Backlog, Delivered, Send
 from perdure.metadata import tables as t
@@ -55,12 +55,3 @@ class OutboxRows(Rows):
         with self._database.transaction() as session:
             row = session.execute(query.where(o.tenant == self._tenant, o.topic == topic, o.sent_at.is_(None))).one()
         return Backlog(rows=row[0], oldest=timedelta(seconds=max(0.0, float(row[1] or 0))))
-
-    def sweep(self, older_than: timedelta, limit: int = 5_000) -> int:
-        """Delete up to *limit* rows that were sent so long ago; how many that were."""
-        o = t.Outbox
-        old = (
-            select(o.id).where(o.tenant == self._tenant, o.sent_at < func.now() - bindparam("age", older_than)).order_by(o.id).limit(limit)
-        )
-        with self._database.transaction() as session:
-            return len(session.scalars(delete(o).where(o.id.in_(old.with_for_update(skip_locked=True))).returning(o.id)).all())

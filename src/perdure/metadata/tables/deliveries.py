@@ -79,7 +79,7 @@ class Delivery(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     body_sha256: Mapped[str]
     headers: Mapped[dict[str, Any]]
-    body: Mapped[bytes | None] = mapped_column(LargeBinary)  # dropped with age
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)  # goes with its row, when that is old
     state: Mapped[DeliveryState]
     attempts: Mapped[int] = mapped_column(server_default="1")
     error: Mapped[str | None]
@@ -102,7 +102,10 @@ class Outbox(Base):
     """What is to be told outside after a commit: a poke of a workflow, a message to people. Sent at least once."""
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_unsent", "due_at", "id", postgresql_where=text("sent_at is null")),)
+    __table_args__ = (
+        Index("ix_outbox_unsent", "due_at", "id", postgresql_where=text("sent_at is null")),
+        Index("ix_outbox_sent", "sent_at", postgresql_where=text("sent_at is not null")),
+    )
 
     id: Mapped[Serial]
     topic: Mapped[str]  # poke | notify
@@ -119,6 +122,7 @@ class IdempotentRequest(Base):
     """A request that was answered, by its caller's key: the same again is answered the same, another body under it is refused."""
 
     __tablename__ = "idempotent_request"
+    __table_args__ = (Index(None, "created_at"),)
 
     id: Mapped[Key]  # of tenant, principal and key
     principal: Mapped[str]
