@@ -64,12 +64,13 @@ async def tried(stack: Stack, broken: Broken) -> Any:
 
 async def test_a_defect_ends_the_run_after_a_while(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "FIRST_RETRY", timedelta(milliseconds=1))
+    monkeypatch.setattr(guard, "DEFECTS", 4)
     broken = Broken(passes_after=1000)
     with pytest.raises(WorkflowFailureError) as ended:
         await tried(stack, broken)
     failure = root(ended.value.cause)
     assert isinstance(failure, ApplicationError)
-    assert (failure.type, failure.non_retryable, broken.tried) == ("Defect", True, guard.DEFECTS)
+    assert (failure.type, failure.non_retryable, broken.tried) == ("Defect", True, 4)
     assert "KeyError: 'no such field'" in failure.message
     assert "defect of Perdure" in failure.message
 

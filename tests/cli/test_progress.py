@@ -117,6 +117,7 @@ def test_a_queue_is_told_only_when_it_lasts(clock: Clock) -> None:
             "the job died after round 80 (exit code -9); started again, number 2",
         ),
         (Job(name="train", number=1, state="lost"), "the job was lost; started again, number 2"),
+        (Job(name="train", number=1, state="stalled", round=80), "the job stood still after round 80; started again, number 2"),
         (Job(name="train", number=1, state="stopped", round=60, message="paused"), "went on where it was paused after round 60"),
     ],
 )
