@@ -159,7 +159,8 @@ class ObjectStore:
             found = self._repeated(once)
         if found != ref.sha256:
             raise CorruptArtifact(
-                f"{ref.uri} has sha256 {found}, not {ref.sha256}", remedy="delete the object and start a new run: it computes again what is gone"
+                f"{ref.uri} has sha256 {found}, not {ref.sha256}",
+                remedy="delete the object and start a new run: it computes again what is gone",
             )
 
     # --- keys --------------------------------------------------------------------------------------------------------
