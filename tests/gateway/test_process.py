@@ -20,7 +20,7 @@ from tests.gateway.serving import Process, serving
 from tests.gateway.world import People, Senders, answers
 from tests.servers import Stack
 
-EXAMPLES = 6  # a route
+EXAMPLES = 4  # a route
 CHECKS = [
     c.not_a_server_error,
     c.status_code_conformance,

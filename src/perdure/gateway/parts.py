@@ -23,7 +23,7 @@ from perdure.errors import InvalidInput, NotFound, TemporalUnavailable
 from perdure.gateway.auth import Keys
 from perdure.gateway.together import Together
 from perdure.keys import identity
-from perdure.labeling.ports import CampaignRow, Held, Incoming
+from perdure.labeling.ports import CampaignRow, Held, Incoming, Lease
 from perdure.messages.labeling import AnswerResult, CampaignRequest
 from perdure.metadata.database import Database
 from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, LabelRows, PromotionRows
@@ -33,6 +33,7 @@ from perdure.temporal import connect
 P = ParamSpec("P")
 T = TypeVar("T")
 TEMPORAL_SECONDS = 5.0
+_LEASED = 50_000  # leases of this process that are remembered
 HOOK_SECONDS = 3.0  # so long a retired hook, or a secret that was replaced, may still be taken
 
 
@@ -45,6 +46,7 @@ class Parts:
         self.deliveries, self.promotions = DeliveryRows(database), PromotionRows(database)
         self.keys = Keys(lambda digest: self.call(self.access.key, digest))
         self._held: Together[tuple[UUID, UUID], Held | None] = Together(lambda leases: self.call(self.labels.held, leases))
+        self._leased: dict[tuple[UUID, UUID], Held] = {}
         self._writers: dict[UUID, Together[Incoming, AnswerResult]] = {}
         self._hooks: dict[str, tuple[float, Hook]] = {}
         self._temporal: Client | None = None
@@ -109,9 +111,26 @@ class Parts:
 
     # --- answers -------------------------------------------------------------------------------------------------------
 
+    async def lease(self, campaign: UUID, labeler: str, most: int) -> list[Lease]:
+        """Tasks for *labeler*. What is leased here is known here when it is answered."""
+        found = await self.call(self.labels.lease, campaign, labeler, most)
+        if len(self._leased) > _LEASED:
+            self._leased.clear()
+        for each in found:
+            self._leased[each.assignment, each.token] = Held(campaign=campaign, task=each.task, labeler=labeler)
+        return found
+
+    async def release(self, assignment: UUID, token: UUID) -> None:
+        """Give a task back. Raises LeaseLost."""
+        self._leased.pop((assignment, token), None)
+        await self.call(self.labels.release, assignment, token)
+
     async def held(self, assignment: UUID, token: UUID) -> Held | None:
-        """What a lease is about; None where it is lost. Looked up together with others."""
-        return (await self._held([(assignment, token)]))[0]
+        """What a lease is about; None where it is lost. One that was not made here is looked up, together with others.
+
+        One that ran out since is as good: an answer that comes late is kept, and `accept` says whether it counts.
+        """
+        return self._leased.get((assignment, token)) or (await self._held([(assignment, token)]))[0]
 
     async def accept(self, campaign: UUID, answers: list[Incoming]) -> list[AnswerResult]:
         """Every answer's status, once it is committed, in one transaction with those of others who answer now."""
@@ -135,7 +154,7 @@ class Parts:
         return hook
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # async, as a thread would be taken for it else
     parts: Parts = request.app.state.parts
     return parts
 

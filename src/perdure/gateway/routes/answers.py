@@ -35,7 +35,7 @@ ANSWERED: dict[int | str, dict[str, Any]] = {
 )
 async def lease(campaign: str, body: bodies.LeaseRequest, caller: Worker, shared: Shared) -> Response | bodies.LeaseList:
     """Take up to ``max`` tasks in hand. Nobody else gets them before ``expires_at``; a heartbeat holds them for longer."""
-    found = await shared.call(shared.labels.lease, shared.campaign_id(campaign), caller.principal, body.max)
+    found = await shared.lease(shared.campaign_id(campaign), caller.principal, body.max)
     if not found:
         return Response(status_code=204)
     return bodies.LeaseList(
@@ -62,7 +62,7 @@ async def heartbeat(assignment: UUID, body: bodies.Token, caller: Worker, shared
 @router.post("/assignments/{assignment}/release", status_code=204, responses=WORK)
 async def release(assignment: UUID, body: bodies.Token, caller: Worker, shared: Shared) -> None:
     """Give a task back: somebody else gets it."""
-    await shared.call(shared.labels.release, assignment, body.lease_token)
+    await shared.release(assignment, body.lease_token)
 
 
 @router.post("/assignments/{assignment}/submit", status_code=201, response_model=bodies.AnswerView, responses=ANSWERED)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, union, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -17,14 +17,16 @@ from perdure.labeling.acceptance import TOMBSTONE, Arrival, Earlier, Outcome, ac
 from perdure.labeling.ports import Incoming
 from perdure.labeling.spec import Campaign, Gold
 from perdure.labeling.spec import load as load_campaign
+from perdure.messages.common import Json
 from perdure.messages.labeling import AnnotationStatus, AnswerResult, AssignmentState, CampaignState, LabelerStatus, TaskState
 from perdure.metadata import tables as t
+from perdure.metadata.database import Database
 from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.rows import Rows
 
 S = AnnotationStatus
 STANDING = (S.VALID, S.SKIPPED)
-_STANDS = text("annotation.status in ('valid', 'skipped')")  # in these words, as the index has them: a parameter would not find it
+_SPECS = 1_000  # kept at most
 
 # one statement for any number of rows, and none that is made anew for each number of them
 _COLUMNS = {
@@ -41,13 +43,32 @@ _COLUMNS = {
     "status": "text",
     "event_time": "timestamptz",
 }
-_ANNOTATE = text(
+_WRITE = text(
     f"""
-    insert into annotation (tenant, campaign_id, id, task_id, labeler_id, assignment_id, source, source_key, revision, value, reason,
-                            duration_ms, status, event_time)
-    select :tenant, :campaign, id, task, labeler, assignment, source, source_key, revision, value::jsonb, reason,
-           duration_ms, status, event_time
-      from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _COLUMNS.items())}) as rows ({", ".join(_COLUMNS)})
+    with added as (
+      insert into annotation (tenant, campaign_id, id, task_id, labeler_id, assignment_id, source, source_key, revision, value, reason,
+                              duration_ms, status, event_time)
+      select :tenant, :campaign, id, task, labeler, assignment, source, source_key, revision, value::jsonb, reason,
+             duration_ms, status, event_time
+        from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _COLUMNS.items())}) as rows ({", ".join(_COLUMNS)})
+    ), counted as (
+      update task set n_valid = rows.valid, n_skip = rows.skips, state = rows.state
+        from unnest(cast(:tasks as uuid[]), cast(:valid as integer[]), cast(:skips as integer[]), cast(:states as text[]))
+          as rows (id, valid, skips, state)
+       where task.id = rows.id
+    ), ended as (
+      -- one by one (offset 0): a join would read all leases where there are no statistics yet, as after an import
+      update assignment set state = rows.state, ended_at = now()
+        from unnest(cast(:ended_tasks as uuid[]), cast(:ended_labelers as uuid[]), cast(:ended_states as text[]))
+          as rows (task, labeler, state)
+        cross join lateral (select a.id from assignment a
+                             where a.task_id = rows.task and a.labeler_id = rows.labeler and a.state = 'leased' offset 0) as held
+       where assignment.id = held.id
+    ), poked as (
+      insert into outbox (tenant, topic, target, payload)
+      select :tenant, 'poke', target, '{{}}' from unnest(cast(:workflows as text[])) as rows (target) returning id
+    )
+    select pg_notify('perdure_outbox', '') from poked
     """
 )
 _CHANGE = text(
@@ -56,22 +77,24 @@ _CHANGE = text(
       from unnest(cast(:ids as uuid[]), cast(:statuses as text[])) as rows (id, status) where annotation.id = rows.id
     """
 )
-_COUNT = text(
+_CAMPAIGN = text("select spec, spec_sha256, state, workflow_id from campaign where id = :campaign and tenant = :tenant")
+# in one order, as two bulk senders would wait for each other
+_TASKS = text(
     """
-    update task set n_valid = rows.valid, n_skip = rows.skips, state = rows.state
-      from unnest(cast(:ids as uuid[]), cast(:valid as integer[]), cast(:skips as integer[]), cast(:states as text[]))
-        as rows (id, valid, skips, state)
-     where task.id = rows.id
+    select id, key, state, overlap, gold, n_valid, n_skip from task
+     where campaign_id = :campaign and key = any(cast(:keys as text[])) order by id for update
     """
 )
-# one by one (`offset 0`): a join would read all leases where there are no statistics yet, as after an import
-_END = text(
+_LABELERS = text("select id, principal, status, gold_right, gold_wrong from labeler where id = any(cast(:ids as uuid[]))")
+# Two index scans: an OR of both would be neither. Statuses in these words, as the index has them: a parameter would not find it.
+# Sources and keys are not paired: that would be a filter over all answers of the campaign; what is found beyond is left out.
+_GIVEN = text(
     """
-    update assignment set state = rows.state, ended_at = now()
-      from unnest(cast(:tasks as uuid[]), cast(:labelers as uuid[]), cast(:states as text[])) as rows (task, labeler, state)
-      cross join lateral (select a.id from assignment a
-                           where a.task_id = rows.task and a.labeler_id = rows.labeler and a.state = 'leased' offset 0) as held
-     where assignment.id = held.id
+    select id, task_id, labeler_id, source, source_key, revision, event_time, status from annotation
+     where task_id = any(cast(:tasks as uuid[])) and labeler_id = any(cast(:labelers as uuid[])) and status in ('valid', 'skipped')
+    union
+    select id, task_id, labeler_id, source, source_key, revision, event_time, status from annotation
+     where campaign_id = :campaign and source = any(cast(:sources as text[])) and source_key = any(cast(:keys as text[]))
     """
 )
 
@@ -135,6 +158,10 @@ class _Batch:
 class AnswerRows(Rows):
     """`perdure.labeling.ports.Labels.accept` on Postgres."""
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._specs: dict[str, Campaign] = {}  # by digest: reading one costs more than a batch of answers
+
     def accept(self, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
         """Every answer's status, in order. Annotations, counters and outbox are one transaction; what does not fit gets its error."""
         with self._database.transaction() as session:
@@ -149,42 +176,50 @@ class AnswerRows(Rows):
         return results
 
     def _read(self, session: Session, campaign: UUID, answers: Sequence[Incoming]) -> _Batch:
-        c = t.Campaign
-        query = select(c.spec, c.state, c.workflow_id).where(c.id == campaign, c.tenant == self._tenant)
-        row = session.execute(query).one_or_none()
+        row = session.execute(_CAMPAIGN, {"campaign": campaign, "tenant": self._tenant}).one_or_none()
         if row is None:
             raise NotFound(f"there is no campaign {campaign}", field="campaign")
+        found = session.execute(_TASKS, {"campaign": campaign, "keys": sorted({answer.task for answer in answers})})
         tasks = {
-            found.key: _Task(
-                id=found.id,
-                key=found.key,
-                state=found.state,
-                overlap=found.overlap,
-                gold=found.gold,
-                valid=found.n_valid,
-                skips=found.n_skip,
+            each.key: _Task(
+                id=each.id,
+                key=each.key,
+                state=TaskState(each.state),
+                overlap=each.overlap,
+                gold=each.gold,
+                valid=each.n_valid,
+                skips=each.n_skip,
             )
-            for found in session.execute(
-                select(t.Task.id, t.Task.key, t.Task.state, t.Task.overlap, t.Task.gold, t.Task.n_valid, t.Task.n_skip)
-                .where(t.Task.campaign_id == campaign, t.Task.key.in_({answer.task for answer in answers}))
-                .order_by(t.Task.id)  # in one order, as two bulk senders would wait for each other
-                .with_for_update()
-            )
+            for each in found
         }
-        known = self.known(session, {answer.labeler for answer in answers})
-        labelers = {
-            name: _Labeler(id=found.id, status=found.status, right=found.gold_right, wrong=found.gold_wrong)
-            for name, found in known.items()
-        }
+        labelers = self._labelers(session, {answer.labeler for answer in answers})
         return _Batch(
             campaign=campaign,
-            spec=load_campaign(row.spec),
-            state=row.state,
+            spec=self._spec(row.spec_sha256, row.spec),
+            state=CampaignState(row.state),
             workflow_id=row.workflow_id,
             tasks=tasks,
             labelers=labelers,
             given=self._given(session, campaign, tasks.values(), labelers.values(), answers),
         )
+
+    def _spec(self, digest: str, raw: Json) -> Campaign:
+        if digest not in self._specs:
+            if len(self._specs) >= _SPECS:
+                self._specs.clear()
+            self._specs[digest] = load_campaign(raw)
+        return self._specs[digest]
+
+    def _labelers(self, session: Session, principals: set[str]) -> dict[str, _Labeler]:
+        ids = [identity(self._tenant, "labeler", name) for name in principals]
+        found = session.execute(_LABELERS, {"ids": ids}).all()
+        if len(found) < len(principals):
+            self.known(session, principals)
+            found = session.execute(_LABELERS, {"ids": ids}).all()
+        return {
+            row.principal: _Labeler(id=row.id, status=LabelerStatus(row.status), right=row.gold_right, wrong=row.gold_wrong)
+            for row in found
+        }
 
     def known(self, session: Session, principals: Iterable[str]) -> dict[str, t.Labeler]:
         """The labelers of these names, new ones too."""
@@ -199,17 +234,17 @@ class AnswerRows(Rows):
     def _given(
         self, session: Session, campaign: UUID, tasks: Iterable[_Task], labelers: Iterable[_Labeler], answers: Sequence[Incoming]
     ) -> _Given:
-        a = t.Annotation
-        wanted = {_name(answer.source, answer.source_key) for answer in answers}
-        standing = a.task_id.in_([task.id for task in tasks]) & a.labeler_id.in_([each.id for each in labelers]) & _STANDS
-        # not pairs of both: that would be a filter over all answers of the campaign; what is found beyond is left out below
-        named = a.source.in_({answer.source for answer in answers}) & a.source_key.in_({answer.source_key for answer in answers})
-        columns = (a.id, a.task_id, a.labeler_id, a.source, a.source_key, a.revision, a.event_time, a.status)
-        # two index scans: an OR of both would be neither
-        query = union(select(*columns).where(standing), select(*columns).where(a.campaign_id == campaign, named))
         stood = {task.id for task in tasks}
+        wanted = {_name(answer.source, answer.source_key) for answer in answers}
+        query = {
+            "campaign": campaign,
+            "tasks": list(stood),
+            "labelers": [each.id for each in labelers],
+            "sources": list({answer.source for answer in answers}),
+            "keys": list({answer.source_key for answer in answers}),
+        }
         given = _Given()
-        for row in session.execute(query):
+        for row in session.execute(_GIVEN, query):
             if row.task_id not in stood and _name(row.source, row.source_key) not in wanted:
                 continue
             answer = Earlier(
@@ -289,30 +324,31 @@ class AnswerRows(Rows):
     def _write(self, session: Session, batch: _Batch) -> None:
         if batch.changes:
             session.execute(_CHANGE, {"ids": list(batch.changes), "statuses": list(batch.changes.values())})
+        changed = [task for key, task in batch.touched.items() if task != batch.tasks[key]]
+        poked = any(task.state is not batch.tasks[task.key].state for task in changed) or any(
+            each.changed for each in batch.labelers.values()
+        )
         if batch.annotations:
             session.execute(
-                _ANNOTATE, {"tenant": self._tenant, "campaign": batch.campaign, **_columns(batch.annotations.values(), _COLUMNS)}
-            )
-        changed = [task for key, task in batch.touched.items() if task != batch.tasks[key]]
-        if changed:
-            session.execute(
-                _COUNT,
+                _WRITE,
                 {
-                    "ids": [task.id for task in changed],
+                    "tenant": self._tenant,
+                    "campaign": batch.campaign,
+                    **_columns(batch.annotations.values(), _COLUMNS),
+                    "tasks": [task.id for task in changed],
                     "valid": [task.valid for task in changed],
                     "skips": [task.skips for task in changed],
                     "states": [task.state for task in changed],
+                    "ended_tasks": [task for task, _ in batch.ended],
+                    "ended_labelers": [labeler for _, labeler in batch.ended],
+                    "ended_states": list(batch.ended.values()),
+                    "workflows": [batch.workflow_id] if poked else [],
                 },
             )
-        if batch.ended:
-            ended = {"tasks": [task for task, _ in batch.ended], "labelers": [labeler for _, labeler in batch.ended]}
-            session.execute(_END, {**ended, "states": list(batch.ended.values())})
         self._judged(session, batch)
         if batch.undecided:
             gone = session.execute(text("delete from decision where task_id = any(:ids)"), {"ids": list(batch.undecided)}).rowcount  # type: ignore[attr-defined]
             session.execute(update(t.Campaign).where(t.Campaign.id == batch.campaign).values(decided=t.Campaign.decided - gone))
-        if any(task.state is not batch.tasks[task.key].state for task in changed) or any(each.changed for each in batch.labelers.values()):
-            poke(session, self._tenant, batch.workflow_id)
 
     def _judged(self, session: Session, batch: _Batch) -> None:
         for each in batch.labelers.values():
