@@ -32,6 +32,7 @@ from perdure.messages.labeling import (
 )
 
 BATCH = 5_000  # tasks a transaction
+BATCH_BYTES = 8 << 20  # of their lines: what is in memory at once
 TICKING = 10.0  # seconds after which a look that finds more and more to decide says what it has
 
 
@@ -66,15 +67,16 @@ class LabelingActivities:
     def _import(self, request: ImportTasks) -> int:
         spec = self._campaigns.campaign(request.campaign).spec
         done = self._campaigns.imported(request.campaign, request.tasks)
-        number, batch = 0, list[NewTask]()
+        number, size, batch = 0, 0, list[NewTask]()
         with self._lines.read(request.tasks) as lines:
             for number, line in enumerate(lines, 1):
                 if number <= done or line.isspace():
                     continue
                 batch.append(manifest.task(line, number, spec))
-                if len(batch) == BATCH:
+                size += len(line)
+                if len(batch) == BATCH or size > BATCH_BYTES:
                     self._campaigns.add_tasks(request.campaign, request.tasks, number, batch, last=False)
-                    batch.clear()
+                    batch, size = [], 0
                     pulse().ok(rows=number)
                     stop_if_asked()
         self._campaigns.add_tasks(request.campaign, request.tasks, number, batch, last=True)

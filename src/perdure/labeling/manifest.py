@@ -10,7 +10,7 @@ from perdure.errors import InvalidInput
 from perdure.labeling.ports import NewTask
 from perdure.labeling.spec import Campaign
 
-LONGEST = 1 << 20
+LONGEST = 256 << 10
 """Bytes of a line. What is larger belongs into an object, and its address into the payload."""
 FIELDS = {"key", "payload", "priority", "gold", "prediction"}
 

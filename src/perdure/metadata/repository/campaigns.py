@@ -24,7 +24,7 @@ from perdure.metadata.repository.answers import own_campaign, poke
 from perdure.metadata.repository.rows import Rows
 
 GOLD_OVERLAP = 1_000_000  # a gold task is never full: everybody may be asked
-_EXPORTED = 2_000  # tasks read at once
+_EXPORTED = 500  # tasks read at once
 
 # One statement for any number of rows: a third of the processor time of SQLAlchemy's bulk insert. COPY would save another quarter, and
 # need a second way for few rows.

@@ -5,7 +5,8 @@ Every change is guarded by the state that it starts from: two ticks at once (an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -64,37 +65,38 @@ class CampaignRows(PlainCampaignRows):
     # --- decisions -----------------------------------------------------------------------------------------------------
 
     def _decide(self, session: Session, campaign: UUID, spec: Campaign, limit: int) -> _Looked:
-        full = list(
-            session.scalars(
-                select(t.Task)
-                .where(t.Task.campaign_id == campaign, t.Task.state == TaskState.FULL)
-                .order_by(t.Task.id)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
-        )
-        opinions = self._opinions(session, [task.id for task in full])
+        full = session.scalars(  # ids only: payloads may be large
+            select(t.Task.id)
+            .where(t.Task.campaign_id == campaign, t.Task.state == TaskState.FULL)
+            .order_by(t.Task.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        opinions = self._opinions(session, full)
         rows: list[dict[str, Any]] = []
+        changes: dict[tuple[TaskState, int | None], list[UUID]] = defaultdict(list)
         for task in full:
-            given = opinions.get(task.id, [])
+            given = opinions.get(task, [])
             if not given:
-                task.state = TaskState.OPEN  # what made it full has been taken back
+                changes[TaskState.OPEN, None].append(task)  # what made it full has been taken back
                 continue
             verdict = decide([opinion for _, opinion in given], spec.choices, spec.overlap)
             if verdict.verdict is Verdict.DECIDED:
-                task.state = TaskState.DECIDED
-                rows.append(_decision(self._tenant, task, verdict, given))
+                changes[TaskState.DECIDED, None].append(task)
+                rows.append(_decision(self._tenant, task, campaign, verdict, given))
             elif verdict.verdict is Verdict.MORE:
-                task.state, task.overlap = TaskState.OPEN, len(given) + 1
+                changes[TaskState.OPEN, len(given) + 1].append(task)
             else:
-                task.state = TaskState.DISPUTED
-        session.flush()
+                changes[TaskState.DISPUTED, None].append(task)
+        for (state, overlap), tasks in changes.items():
+            values = {"state": state} if overlap is None else {"state": state, "overlap": overlap}
+            session.execute(update(t.Task).where(t.Task.id.in_(tasks)).values(values))
         if rows:
             statement = insert(t.Decision).on_conflict_do_nothing().returning(t.Decision.task_id)
             return _Looked(len(full), len(session.execute(statement, rows).all()))
         return _Looked(len(full), 0)
 
-    def _opinions(self, session: Session, tasks: list[UUID]) -> dict[UUID, list[tuple[str, Opinion]]]:
+    def _opinions(self, session: Session, tasks: Sequence[UUID]) -> dict[UUID, list[tuple[str, Opinion]]]:
         a, labeler = t.Annotation, t.Labeler
         found = session.execute(
             select(a.id, a.revision, a.task_id, a.value, labeler.principal, labeler.gold_right, labeler.gold_wrong)
@@ -131,7 +133,7 @@ class CampaignRows(PlainCampaignRows):
             verdict = Consensus(verdict=Verdict.DECIDED, label=value, posterior=1.0, method="adjudicated")
             session.execute(
                 insert(t.Decision),
-                [{**_decision(self._tenant, found, verdict, given), "decided_by": plain(actor), "reason": plain(reason)}],
+                [{**_decision(self._tenant, found.id, campaign, verdict, given), "decided_by": plain(actor), "reason": plain(reason)}],
             )
             found.state = TaskState.DECIDED
             session.flush()
@@ -207,11 +209,11 @@ def _due(row: t.Campaign, spec: Campaign, now: datetime) -> Iterator[tuple[int, 
             yield number, rung
 
 
-def _decision(tenant: str, task: t.Task, verdict: Consensus, given: list[tuple[str, Opinion]]) -> dict[str, Any]:
+def _decision(tenant: str, task: UUID, campaign: UUID, verdict: Consensus, given: list[tuple[str, Opinion]]) -> dict[str, Any]:
     return {
         "tenant": tenant,
-        "task_id": task.id,
-        "campaign_id": task.campaign_id,
+        "task_id": task,
+        "campaign_id": campaign,
         "label": verdict.label,
         "posterior": verdict.posterior,
         "method": verdict.method,
