@@ -33,7 +33,7 @@ from perdure.metadata.repository import AccessRows, CampaignRows, LabelRows
 ROUNDS, RAW, SINGLE, BATCHES, BATCH = 3, 4_000, 3_000, 80, 100
 CONNECTIONS, SENDERS = 16, 4  # of raw commits as of labelers; of batches
 SPEC = {"question": "Is it spam?", "choices": ["ham", "spam"]}
-# what a submit writes: the answer, its task's counter, the end of its lease
+# what a submit that comes alone writes: the answer, its task's counter, a word to the campaign's workflow, the end of its lease
 RAW_LABEL = """
 with answer as (
   insert into annotation
@@ -41,6 +41,8 @@ with answer as (
   values ('default', %(id)s, %(campaign)s, %(task)s, %(labeler)s, %(assignment)s, 'raw', %(key)s, '', '"spam"', 'valid', now())
 ), counted as (
   update task set n_valid = n_valid + 1, state = 'full' where id = %(task)s
+), poked as (
+  insert into outbox (topic, target, payload) values ('poke', 'campaign/raw', '{}')
 )
 update assignment set state = 'submitted', ended_at = now() where id = %(assignment)s
 """

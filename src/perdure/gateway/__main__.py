@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import uvicorn
 
 from perdure.config import Settings
@@ -12,6 +14,7 @@ from perdure.telemetry import configure_logs
 def main(settings: Settings) -> None:
     """Serve on the configured address."""
     configure_logs(settings.log_level)
+    sys.setswitchinterval(0.0005)  # requests are not held up while a thread prepares its rows
     uvicorn.run(
         make_app(settings),
         host=settings.gateway.host,
