@@ -35,7 +35,7 @@ with workflow.unsafe.imports_passed_through():
         Tick,
     )
     from perdure.workflows.failures import readable, stop_if_cancelled
-    from perdure.workflows.policies import AWAY, DRAIN, ROWS, TICK_EVERY, TICKS_PER_EXECUTION
+    from perdure.workflows.policies import AWAY, DRAIN, QUIET, ROWS, TICK_EVERY, TICKS_PER_EXECUTION
 
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
 MOST_ANSWERS = 100  # in one update
@@ -57,6 +57,7 @@ class LabelingCampaign:
         self._stage = "opening"
         self._poked = False
         self._looks = 0
+        self._quiet = 0  # looks in a row that nobody asked for, and that found nothing new
         self._tick: Tick | None = None
         self._snapshot: SnapshotTaken | None = None
         self._refusal: str | None = None  # why updates are not taken any more
@@ -93,8 +94,9 @@ class LabelingCampaign:
     async def _until_over(self, plan: CampaignPlan) -> str:
         """Look, and wait for the next look, until there is a reason to close."""
         while True:
-            began, self._poked = workflow.now(), False
-            tick = await self._look(plan)
+            began, woken, self._poked = workflow.now(), self._poked, False
+            before, tick = self._tick, await self._look(plan)
+            self._quiet = 0 if woken or tick is None or _changed(before, tick) else self._quiet + 1
             stop_if_cancelled()
             if tick is None:
                 await workflow.sleep(AWAY)
@@ -107,7 +109,7 @@ class LabelingCampaign:
             if self._looks >= TICKS_PER_EXECUTION or workflow.info().is_continue_as_new_suggested():
                 await self._renew(plan)
             if not tick.more and not any(imported):
-                await self._wait(began, tick.next_look)
+                await self._wait(began, tick)
 
     async def _look(self, plan: CampaignPlan) -> Tick | None:
         """One tick. None where the rows could not be reached for longer than patience: who waits for weeks waits for that, too."""
@@ -144,12 +146,11 @@ class LabelingCampaign:
                 raise
             workflow.logger.warning("no snapshot could be taken", extra={"error": str(readable(err))})
 
-    async def _wait(self, began: datetime, next_look: timedelta) -> None:
+    async def _wait(self, began: datetime, tick: Tick) -> None:
         """Until somebody pokes or it is time; but not sooner than a moment after the last look began."""
-        if self._snapshot_at is not None:
-            next_look = min(next_look, max(timedelta(0), self._snapshot_at - workflow.now()))
+        snapshot = None if self._snapshot_at is None else self._snapshot_at - workflow.now()
         try:
-            await workflow.wait_condition(lambda: self._poked, timeout=next_look)
+            await workflow.wait_condition(lambda: self._poked, timeout=pause(tick, self._quiet, snapshot))
         except TimeoutError:
             return
         rest = TICK_EVERY - (workflow.now() - began).total_seconds()
@@ -307,6 +308,20 @@ async def _told(work: Awaitable[_Answer]) -> _Answer:
         return await work
     except FailureError as err:
         raise err if is_cancelled_exception(err) else readable(err) from err
+
+
+def pause(tick: Tick, quiet: int, snapshot: timedelta | None) -> timedelta:
+    """How long to wait for a poke: ever longer in quiet times, but never past a rung, the deadline or the next snapshot."""
+    pauses: list[timedelta] = [min(QUIET, tick.next_look * (1 << min(quiet, 10)))]
+    if tick.due is not None:
+        pauses.append(max(timedelta(seconds=1), tick.due))
+    if snapshot is not None:
+        pauses.append(max(timedelta(0), snapshot))
+    return min(pauses)
+
+
+def _changed(before: Tick | None, now: Tick) -> bool:
+    return before is None or (before.total, before.left, before.state) != (now.total, now.left, now.state)
 
 
 def _ref(plan: CampaignPlan) -> CampaignRef:

@@ -59,6 +59,8 @@ PARTITIONS_PER_EXECUTION = 500
 
 TICK_EVERY = 1.0  # seconds
 """A campaign looks at its rows this often while pokes keep coming; after a quiet time at once."""
+QUIET = timedelta(hours=6)
+"""A campaign in which nothing happens looks twice as late each time without a poke, up to this; its deadlines are timers of their own."""
 TICKS_PER_EXECUTION = 300
 """A campaign continues as new after this many looks (about 12 history events each), or when the server suggests it."""
 AWAY = timedelta(minutes=1)

@@ -238,6 +238,15 @@ def test_the_ladder_is_climbed_once(database: Database) -> None:
     assert mine[-2:] == [("ada", "remind"), ("boss", "lower_overlap")]
 
 
+def test_a_rung_or_deadline_that_is_near_is_not_slept_through(database: Database) -> None:
+    campaign = Campaign(database, deadline="10h", ladder=[{"after": 0.5, "then": "remind"}])
+    assert campaign.rows.tick(campaign.id).due == pytest.approx(timedelta(hours=5), abs=timedelta(seconds=20))
+    shift(campaign, 5)
+    assert campaign.rows.tick(campaign.id).due == pytest.approx(timedelta(hours=5), abs=timedelta(seconds=20))
+    endless = Campaign(database)
+    assert endless.rows.tick(endless.id).due is None
+
+
 def test_the_deadline_ends_it(database: Database) -> None:
     campaign = Campaign(database, deadline="10h")
     shift(campaign, 11)

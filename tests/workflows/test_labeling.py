@@ -26,13 +26,13 @@ from perdure.config import Settings
 from perdure.keys import canonical
 from perdure.labeling.ports import Incoming
 from perdure.messages.common import ArtifactRef
-from perdure.messages.labeling import CampaignState
+from perdure.messages.labeling import CampaignState, Tick
 from perdure.metadata.database import Database
 from perdure.metadata.repository import CampaignRows, LabelRows
 from perdure.metadata.upgrade import upgrade
 from perdure.temporal import DATA_CONVERTER, connect, ensure_search_attributes
 from perdure.workflows import policies
-from perdure.workflows.labeling import LabelingCampaign
+from perdure.workflows.labeling import LabelingCampaign, pause
 from perdure.workflows.policies import MAIN
 from tests.servers import Stack
 
@@ -380,6 +380,28 @@ def _decided(day: int) -> int:
     """Tasks of odd days: two opinions until day 20, one after it, which is enough from day 27 on."""
     odd = (day + 1) // 2
     return odd if day >= 27 else min(odd, 10)
+
+
+async def test_a_deadline_needs_no_poke(world: World) -> None:
+    async with world.working():
+        campaign = await world.start(deadline="3s", ladder=[{"after": 0.5, "then": "remind"}], owner="ann")
+        result = await campaign.handle.result()
+    assert (result["tasks"], result["complete"], result["reason"]) == (0, False, "the deadline is over")
+    assert campaign.told() == [("ann", "remind")]
+
+
+def test_quiet_campaigns_look_ever_later_but_miss_no_deadline() -> None:
+    def waits(quiet: int, due: timedelta | None = None, snapshot: timedelta | None = None) -> timedelta:
+        tick = Tick(total=1, decided=0, rejected=0, open=1, state=CampaignState.OPEN, next_look=timedelta(minutes=10), due=due)
+        return pause(tick, quiet, snapshot)
+
+    minutes = [waits(quiet) / timedelta(minutes=1) for quiet in (0, 1, 2, 5, 6, 10_000)]
+    assert minutes == [10, 20, 40, 320, 360, 360]
+    assert waits(9, due=timedelta(minutes=3)) == timedelta(minutes=3)
+    assert waits(9, due=timedelta(days=3)) == timedelta(hours=6)
+    assert waits(9, due=timedelta(0)) == timedelta(seconds=1)
+    assert waits(9, snapshot=timedelta(minutes=2)) == timedelta(minutes=2)
+    assert waits(9, snapshot=timedelta(minutes=-2)) == timedelta(0)
 
 
 async def test_a_standing_campaign_takes_snapshots_and_never_ends_by_itself(world: World) -> None:

@@ -141,7 +141,8 @@ class Tick:
     open: int
     state: CampaignState
     over: str | None = None  # the reason to close: quota, deadline, command
-    next_look: timedelta = timedelta(minutes=1)
+    next_look: timedelta = timedelta(minutes=1)  # without a poke, in case one was lost
+    due: timedelta | None = None  # until the next rung of the ladder, or the deadline
     more: bool = False  # the tick stopped at its own limit: look again at once
     imports: list[ArtifactRef] = field(default_factory=list)  # manifests that are not in yet
 

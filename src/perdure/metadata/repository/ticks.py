@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -48,7 +48,7 @@ class CampaignRows(PlainCampaignRows):
             imports = self._imports(session, campaign)
             lowered = self._climb(session, row, spec)
             over = self._over(session, row, spec, importing=bool(imports))
-            next_look = self._next_look(row, spec)
+            due = self._until_due(row, spec, self._now(session))
             unfinished = row.total - row.decided - row.rejected
         return Tick(
             total=row.total,
@@ -57,7 +57,8 @@ class CampaignRows(PlainCampaignRows):
             open=unfinished,
             state=row.state,
             over=over,
-            next_look=next_look if decided.looked else min(ASLEEP, next_look * 10 if next_look >= IDLE else next_look),
+            next_look=IDLE if decided.looked else ASLEEP,
+            due=due,
             more=decided.looked >= limit or lowered,
             imports=imports if row.state is not CampaignState.CLOSED else [],
         )
@@ -184,13 +185,13 @@ class CampaignRows(PlainCampaignRows):
             session.execute(update(t.Task).where(*asked, t.Task.n_valid >= t.Task.overlap).values(state=TaskState.FULL))
         return rung.then == "lower_overlap"
 
-    def _next_look(self, row: t.Campaign, spec: Campaign) -> timedelta:
-        now = datetime.now(UTC)
-        times = [row.deadline] if row.deadline else []
-        if row.deadline:
-            times += [row.opened_at + rung.after * (row.deadline - row.opened_at) for rung in spec.ladder]
-        ahead = [at - now for at in times if at > now]
-        return max(timedelta(seconds=1), min([IDLE, *ahead]))
+    def _until_due(self, row: t.Campaign, spec: Campaign, now: datetime) -> timedelta | None:
+        """The time to the next rung or the deadline; none where nothing is ahead."""
+        if row.deadline is None:
+            return None
+        whole = row.deadline - row.opened_at
+        ahead = [at - now for at in (row.deadline, *(row.opened_at + rung.after * whole for rung in spec.ladder)) if at > now]
+        return min(ahead, default=None)
 
 
 class _Looked:
