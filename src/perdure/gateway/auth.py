@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 
 from perdure.errors import AccessDenied
 from perdure.gateway.problems import Refused
@@ -52,13 +52,17 @@ class Keys:
         return Caller(principal=key.principal, scopes=frozenset(key.scopes))
 
 
-_bearer = HTTPBearer(auto_error=False, description="A key made by `perdure keys create`.")
+class _With(HTTPBearer):
+    """The caller, who must have one scope: description and check in one, as each level of dependencies costs every request."""
 
+    def __init__(self, scope: str) -> None:
+        super().__init__(scheme_name="key", description="A key made by `perdure keys create`.", auto_error=False)
+        self._scope = scope
 
-def _who(scope: str) -> Callable[..., Awaitable[Caller]]:
-    async def who(request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+    async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
         keys: Keys = request.app.state.parts.keys
-        caller = await keys.caller(shown.credentials) if shown else None
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        caller = await keys.caller(secret) if kind.lower() == "bearer" and secret else None
         if caller is None:
             raise Refused(
                 401,
@@ -67,17 +71,15 @@ def _who(scope: str) -> Callable[..., Awaitable[Caller]]:
                 ),
                 {"WWW-Authenticate": "Bearer"},
             )
-        if not caller.may(scope):
-            raise AccessDenied(f"this key may not: {scope}", field="Authorization", remedy=f"use a key with the scope {scope}")
+        if not caller.may(self._scope):
+            raise AccessDenied(f"this key may not: {self._scope}", field="Authorization", remedy=f"use a key with the scope {self._scope}")
         return caller
 
-    return who
 
-
-Reader = Annotated[Caller, Depends(_who("campaign:read"))]
-Writer = Annotated[Caller, Depends(_who("campaign:write"))]
-Worker = Annotated[Caller, Depends(_who("label"))]
-Judge = Annotated[Caller, Depends(_who("adjudicate"))]
-Approver = Annotated[Caller, Depends(_who("promote:approve"))]
-Admin = Annotated[Caller, Depends(_who("admin"))]
+Reader = Annotated[Caller, Depends(_With("campaign:read"))]
+Writer = Annotated[Caller, Depends(_With("campaign:write"))]
+Worker = Annotated[Caller, Depends(_With("label"))]
+Judge = Annotated[Caller, Depends(_With("adjudicate"))]
+Approver = Annotated[Caller, Depends(_With("promote:approve"))]
+Admin = Annotated[Caller, Depends(_With("admin"))]
 """A route's parameter: the caller, who must have this scope. 401 without a valid key, 403 without the scope."""

@@ -1,0 +1,81 @@
+"""Keys, hooks and deliveries by the command line."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from perdure.cli.main import app as commands
+from perdure.config import Settings
+from perdure.metadata.repository import AccessRows
+from tests.gateway.world import Senders, answers, payload
+from tests.servers import Stack
+
+
+@pytest.fixture
+def call(stack: Stack, migrated: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in stack.environment(migrated).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PERDURE_HOME", str(tmp_path))
+
+    def run(*arguments: str, ok: bool = True) -> Any:
+        result: Result = CliRunner().invoke(commands, [*arguments, "--json"])
+        assert (result.exit_code == 0) is ok, result.output
+        return json.loads(result.stdout)
+
+    return run
+
+
+def test_keys(call: Any, senders: Senders) -> None:
+    made = call("keys", "create", "ada", "--scope", "label", "--scope", "campaign:read", "--days", "1")
+    assert made["scopes"] == ["campaign:read", "label"]
+    found = AccessRows(senders.database).keys()[0]
+    assert (str(found.id), found.principal) == (made["id"], "ada")
+    assert made["key"] not in json.dumps(call("keys", "list"))
+    assert call("keys", "revoke", made["id"])["revoked_at"]
+    assert call("keys", "create", "x", "--scope", "everything", ok=False)["exit_code"] == 2
+    assert call("keys", "create", "a/b", "--scope", "label", ok=False)["error"]["field"] == "principal"
+    assert call("keys", "revoke", "00000000-0000-0000-0000-000000000000", ok=False)["exit_code"] == 3
+
+
+async def test_hooks_and_deliveries(call: Any, senders: Senders, campaign: str, client: httpx.AsyncClient, tmp_path: Path) -> None:
+    made = call("hooks", "create", f"ls-{campaign}", "--provider", "labelstudio", "--campaign", campaign)
+    (kept,) = (tmp_path / "secrets" / "hooks").iterdir()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert kept.read_text() == made["secret"]
+    assert made["secrets"] == [{"ref": f"file:{kept}", "until": None}]
+    assert call("hooks", "create", f"ls-{campaign}", "--provider", "labelstudio", "--campaign", campaign, ok=False)["exit_code"] == 5
+    assert len(list(kept.parent.iterdir())) == 1
+    assert call("hooks", "create", "s", "--provider", "slack", ok=False)["error"]["field"] == "--secret"
+    headers = {"Authorization": f"Bearer {made['secret']}"}
+    odd = {**payload("ANNOTATION_CREATED"), "action": "NEW"}
+    sent = (await client.post(f"/v1/hooks/{made['id']}", json=odd, headers=headers)).json()
+    listed = call("deliveries", "list", "--state", "quarantined")
+    assert sent["delivery_id"] in [each["key"] for each in listed]
+    assert call("deliveries", "replay", made["id"], sent["delivery_id"], ok=False)["attempts"] == 2
+    assert call("deliveries", "replay", made["id"], "none", ok=False)["exit_code"] == 3
+    rotated = call("hooks", "rotate", made["id"], "--hours", "2")
+    assert [bool(each["until"]) for each in rotated["secrets"]] == [True, False]
+    assert rotated["secret"] != made["secret"]
+    assert call("hooks", "retire", made["id"])["retired_at"]
+    assert made["id"] in [each["id"] for each in call("hooks", "list")]
+
+
+async def test_a_hook_of_our_own_convention(call: Any, campaign: str, client: httpx.AsyncClient, senders: Senders) -> None:
+    from perdure.gateway.hooks import standard
+
+    made = call("hooks", "create", f"own-{campaign}", "--campaign", campaign)
+    body, at = json.dumps(answers({"task": "t0", "value": "pos"})).encode(), "1790000000"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("perdure.gateway.routes.hooks.time.time", lambda: float(at))
+        signature = standard.sign(made["secret"], "m1", at, body)
+        headers = {"webhook-id": "m1", "webhook-timestamp": at, "webhook-signature": signature, "content-type": "application/json"}
+        response = await client.post(f"/v1/hooks/{made['id']}", content=body, headers=headers)
+    assert (response.status_code, response.json()["state"]) == (202, "processed")
+    assert senders.statuses(campaign) == {"t0": ["valid"]}
