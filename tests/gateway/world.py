@@ -83,7 +83,7 @@ class Senders:
     def statuses(self, campaign: str) -> dict[str, list[str]]:
         """The answers of a campaign: statuses by task, in the order of their revisions."""
         found = self.rows(
-            "select t.key, array_agg(a.status order by a.revision) from annotation a join task t on t.id = a.task_id"
+            "select t.key, array_agg(a.status order by a.revision, a.event_time) from annotation a join task t on t.id = a.task_id"
             " join campaign c on c.id = a.campaign_id where c.name = :name group by 1 order by 1",
             name=campaign,
         )
