@@ -1,4 +1,4 @@
-"""`python -m perdure.workers.relay`: pokes workflows as soon as rows say so, until SIGTERM."""
+"""`python -m perdure.workers.relay`: pokes workflows and tells people as soon as rows say so, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import threading
 
 from prometheus_client import Counter, Gauge, start_http_server
 
+from perdure.adapters.notify import Notifier
 from perdure.adapters.temporal import TemporalExecutions
 from perdure.config import Settings
 from perdure.errors import PerdureError, StoreUnavailable
 from perdure.metadata.database import Database
 from perdure.metadata.listening import OUTBOX, Listener
-from perdure.metadata.repository import OutboxRows, SweepRows
+from perdure.metadata.repository import MessageRows, OutboxRows, SweepRows
 from perdure.relay import Pass, Relay
 from perdure.telemetry import configure_logs
+from perdure.teller import Teller
 
 BREATH = 0.02  # seconds between two passes: what is notified meanwhile is one pass
 
 log = logging.getLogger("perdure.workers.relay")
 poked = Counter("perdure_relayed_pokes", "Workflows that were told to look at their rows")
+told = Counter("perdure_messages", "Messages to people that were sent, or tried")
 failing = Gauge("perdure_relay_failing_targets", "Workflows that could not be told in the last pass, or 1 where a server was away")
 waiting = Gauge("perdure_outbox_unsent_rows", "Pokes that wait")
 oldest = Gauge("perdure_outbox_oldest_seconds", "How long the oldest poke has been waiting")
@@ -39,6 +42,10 @@ def main(settings: Settings) -> None:
         outbox = OutboxRows(database)
         listener = stack.enter_context(Listener.open(settings.postgres, OUTBOX))
         relay = Relay(outbox, stack.enter_context(TemporalExecutions.open(settings)), SweepRows(database))
+        notifier = stack.enter_context(contextlib.closing(Notifier(settings.notify)))
+        teller = threading.Thread(target=_tell, args=(Teller(MessageRows(database), notifier), stop), name="teller")
+        teller.start()
+        stack.callback(teller.join)
         log.info("relay ready")
         while not stop.is_set():
             done = _pass(relay)
@@ -60,6 +67,20 @@ def _pass(relay: Relay) -> Pass:
     except Exception:
         log.exception("cannot relay")
     return Pass(away="the relay")
+
+
+def _tell(teller: Teller, stop: threading.Event) -> None:
+    """Messages are rare, and people are slow: a look a second is enough."""
+    while not stop.is_set():
+        try:
+            told.inc(another := teller.run_once())
+        except StoreUnavailable:
+            another = False
+        except Exception:
+            log.exception("cannot tell")
+            another = False
+        if not another:
+            stop.wait(1.0)
 
 
 def _measure(outbox: OutboxRows) -> None:

@@ -219,6 +219,26 @@ class Outbox(Protocol):
         """How many rows wait, and how long the oldest has been due."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """Something that people are told. ``attempt`` counts from 0."""
+
+    id: int
+    target: str
+    payload: Json
+    attempt: int
+
+
+class Messages(Protocol):
+    """What people are to be told."""
+
+    def claim(self) -> Message | None:
+        """One message that is due; nobody else gets it for two minutes."""
+
+    def settle(self, id: int, problem: str | None, retry_after: float | None) -> None:
+        """It was told, or is told again after so many seconds, or (a *problem*, and no time) never."""
+
+
 class Sweeper(Protocol):
     """What deletes old rows."""
 

@@ -8,6 +8,7 @@ from perdure.metadata.repository.access import AccessRows
 from perdure.metadata.repository.datasets import DatasetRows
 from perdure.metadata.repository.inbox import DeliveryRows
 from perdure.metadata.repository.leases import LabelRows
+from perdure.metadata.repository.messages import MessageRows
 from perdure.metadata.repository.models import ModelRows
 from perdure.metadata.repository.outbox import OutboxRows
 from perdure.metadata.repository.projections import ProjectionRows
@@ -23,6 +24,7 @@ __all__ = [
     "DatasetRows",
     "DeliveryRows",
     "LabelRows",
+    "MessageRows",
     "ModelRows",
     "OutboxRows",
     "ProjectionRows",

@@ -16,6 +16,7 @@ from perdure.metadata.jsonb import plain
 from perdure.metadata.repository import records
 from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.lifecycle import LIVE, lock_step, running
+from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.rows import Rows
 from perdure.ports import Promotion, Release
 
@@ -70,6 +71,9 @@ class PromotionRows(Rows):
                 unauthenticated_counts=bool(policy.get("cli", True)) and required == 1,
                 deadline=deadline,
             )
+            wanted = {"run": run.workflow_id, "model": model, "approval": str(identity(step.id, "approval")), "deadline": str(deadline)}
+            for target in policy.get("approvers") or [run.spec.get("owner")]:
+                tell(session, self._tenant, target, kind="approval_wanted", evidence_sha256=evidence.evidence_sha256, **wanted)
 
     def asked_by(self, model_version: UUID, besides: UUID) -> str | None:
         """The workflow id of the live run, other than *besides*, that asks people about this version now."""

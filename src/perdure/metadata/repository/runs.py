@@ -15,6 +15,7 @@ from perdure.messages.pipeline import RunState, StepKind
 from perdure.metadata import tables as t
 from perdure.metadata.repository import records
 from perdure.metadata.repository.lifecycle import LIVE, end_steps, reopen_run
+from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.rows import Rows
 from perdure.ports import PipelineVersion, Run
 
@@ -120,6 +121,10 @@ class RunRows(Rows):
             ).first()
             if closed is not None:
                 end_steps(session, run_id, t.StepState.FAILED if state is RunState.FAILED else t.StepState.CANCELLED, error)
+                if state in (RunState.FAILED, RunState.TERMINATED):
+                    run = records.load_run(session, self._tenant, run_id)
+                    problem = {name: (error or {}).get(name) for name in ("type", "message", "remedy")}
+                    tell(session, self._tenant, run.spec.get("owner"), kind="run_failed", run=run.workflow_id, **problem)
             elif (was := records.load_run(session, self._tenant, run_id).state) is not state:
                 raise Conflict(f"run {run_id} has ended as {was}, so it cannot end as {state}")
 

@@ -25,6 +25,7 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.answers import poke, share_campaign
 from perdure.metadata.repository.campaigns import PlainCampaignRows
+from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
 
 IDLE = timedelta(minutes=1)  # between looks that nobody asked for: a lost poke costs no more than that
@@ -175,8 +176,8 @@ class CampaignRows(PlainCampaignRows):
         detail = {"after": rung.after, "left": left, "tell": rung.tell or spec.owner}
         if not self._note(session, row.id, f"rung/{number}/{row.deadline}", rung.then, "perdure", detail):
             return False
-        message = {"kind": rung.then, "campaign": row.name, "left": left, "deadline": str(row.deadline)}
-        session.execute(insert(t.Outbox).values(tenant=self._tenant, topic="notify", target=rung.tell or spec.owner, payload=message))
+        told = {"kind": rung.then, "campaign": row.name, "left": left, "deadline": str(row.deadline)}
+        tell(session, self._tenant, rung.tell or spec.owner, **told)
         if rung.then == "close":
             row.closed_reason = f"closed at {rung.after:.0%} of its time, with {left} tasks left"
         elif rung.then == "lower_overlap":
