@@ -104,6 +104,7 @@ def test_our_processes_run_what_exists() -> None:
         assert (python, flag) == ("python", "-m")
         assert importlib.util.find_spec(module) is not None
     assert SERVICES["perdure-schema"]["command"] == ["perdure", "db", "upgrade"]
+    assert SERVICES["gateway"]["command"] == ["perdure", "gateway"]
 
 
 @pytest.mark.parametrize("name", sorted(name for name in PERDURE if any(key.startswith("PERDURE_") for key in environment(name))))
