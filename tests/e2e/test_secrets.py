@@ -36,7 +36,8 @@ def secrets(home: Path) -> dict[str, bytes]:
 
 def test_a_planted_secret_is_found_nowhere(world: World) -> None:
     planted = secrets(world.home)
-    assert world.run({}, random.Random(0)).state == "succeeded"
+    if world.undisturbed is None:  # no other test has let a run pass here
+        assert world.run({}, random.Random(0)).state == "succeeded"
     looked, size, seen, endings, nested = Counter[str](), Counter[str](), set[str](), defaultdict[str, set[str]](set), 0
     for kind, place, body in places(world):
         for name, value in planted.items():
