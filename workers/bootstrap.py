@@ -81,8 +81,6 @@ def build_worker(client: Client, spec: WorkerSpec, settings: Settings, executor:
         activity_executor=executor,  # type: ignore[arg-type]
         interceptors=[Guard()],
         max_concurrent_activities=settings.worker.threads,
-        # So long, the server keeps a workflow's tasks for the process that has it in memory: after a kill, people wait for nothing else.
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
         max_heartbeat_throttle_interval=timedelta(seconds=1),
         default_heartbeat_throttle_interval=timedelta(seconds=1),
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),  # after kill -9 its workflow tasks wait this long for it

@@ -105,7 +105,7 @@ async def approve(settings: Settings, workflow_id: str, limit: float = 120) -> N
         try:
             client = client or await connect(settings)
             handle = client.get_workflow_handle(workflow_id)
-            await handle.execute_update("approve", {"actor": "chaos"}, rpc_timeout=timedelta(seconds=5))
+            await handle.execute_update("approve", {"actor": "chaos"}, rpc_timeout=timedelta(seconds=1.5))
             return
         except Exception as err:
             if time.monotonic() > deadline:
