@@ -99,6 +99,7 @@ class LabelingCampaign:
             self._quiet = 0 if woken or tick is None or _changed(before, tick) else self._quiet + 1
             stop_if_cancelled()
             if tick is None:
+                await self._renew_if_long(plan)
                 await workflow.sleep(AWAY)
                 continue
             if tick.over is not None:
@@ -106,8 +107,7 @@ class LabelingCampaign:
             imported = [await self._import_added(plan, tasks) for tasks in tick.imports]
             if self._snapshot_at is not None and self._snapshot_at <= workflow.now():
                 await self._roll(plan)
-            if self._looks >= TICKS_PER_EXECUTION or workflow.info().is_continue_as_new_suggested():
-                await self._renew(plan)
+            await self._renew_if_long(plan)
             if not tick.more and not any(imported):
                 await self._wait(began, tick)
 
@@ -156,6 +156,10 @@ class LabelingCampaign:
         rest = TICK_EVERY - (workflow.now() - began).total_seconds()
         if rest > 0:
             await workflow.sleep(rest)
+
+    async def _renew_if_long(self, plan: CampaignPlan) -> None:
+        if self._looks >= TICKS_PER_EXECUTION or workflow.info().is_continue_as_new_suggested():
+            await self._renew(plan)
 
     async def _renew(self, plan: CampaignPlan) -> None:
         """Go on with an empty history. A poke that is lost on the way costs nothing: the new execution begins with a look."""

@@ -1,4 +1,4 @@
-"""Tells people what concerns them: the outbox's messages, each to every channel that the settings name, for up to three days.
+"""Tells people what concerns them: the outbox's messages, by the channels that the settings name, for up to three days.
 
 A message is claimed before it is sent, and free again after a while if this process dies: it may be told twice, under the same id.
 """
@@ -32,7 +32,7 @@ class Outcome(Protocol):
 class Channel(Protocol):
     """Where people are told."""
 
-    def send(self, id: str, target: str, payload: dict[str, object], attempt: int) -> Outcome:
+    def send(self, channel: str, id: str, target: str, payload: dict[str, object], attempt: int) -> Outcome:
         """One attempt. Does not raise."""
 
 
@@ -47,7 +47,7 @@ class Teller:
         message: Message | None = self._messages.claim()
         if message is None:
             return False
-        outcome = self._channel.send(f"perdure-{message.id}", message.target, message.payload, message.attempt)
+        outcome = self._channel.send(message.channel, f"perdure-{message.id}", message.target, message.payload, message.attempt)
         if not outcome.ok:
             again = "given up" if outcome.retry_after is None else f"again in {outcome.retry_after:.0f} s"
             log.warning("nobody was told: %s (%s)", outcome.problem, again, extra={"message_id": message.id, "target": message.target})

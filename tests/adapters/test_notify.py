@@ -71,7 +71,7 @@ def settings(receiver: Receiver, tmp_path: Path) -> NotifySettings:
 
 def test_a_message_is_signed_over_its_raw_bytes(receiver: Receiver, settings: NotifySettings) -> None:
     notifier = Notifier(settings)
-    assert notifier.send("msg_1", "ada@example.org", {"kind": "remind", "left": 3}).ok
+    assert notifier.send("hook", "msg_1", "ada@example.org", {"kind": "remind", "left": 3}).ok
     notifier.close()
     [(path, headers, body)] = receiver.got
     assert path == "/told?by=perdure"
@@ -94,23 +94,23 @@ def test_published_signature() -> None:
 def test_refusals_are_tried_again_later_and_gone_means_never(receiver: Receiver, settings: NotifySettings) -> None:
     notifier = Notifier(settings)
     receiver.status = 500
-    assert notifier.send("a", "ada", {}).retry_after == 5
-    assert notifier.send("a", "ada", {}, attempt=3).retry_after == 7_200
+    assert notifier.send("hook", "a", "ada", {}).retry_after == 5
+    assert notifier.send("hook", "a", "ada", {}, attempt=3).retry_after == 7_200
     receiver.status, receiver.headers = 429, {"Retry-After": "60"}
-    assert notifier.send("a", "ada", {}).retry_after == 60
+    assert notifier.send("hook", "a", "ada", {}).retry_after == 60
     receiver.status, receiver.headers = 302, {"Location": "http://127.0.0.1:1/inside"}
-    refused = notifier.send("a", "ada", {})
+    refused = notifier.send("hook", "a", "ada", {})
     assert (refused.ok, refused.problem) == (False, "localhost answered 302")
     receiver.status = 410
-    assert notifier.send("a", "ada", {}).retry_after is None
+    assert notifier.send("hook", "a", "ada", {}).retry_after is None
     receiver.status = 500
-    assert notifier.send("a", "ada", {}, attempt=len(notify.RETRIES)).retry_after is None
+    assert notifier.send("hook", "a", "ada", {}, attempt=len(notify.RETRIES)).retry_after is None
     notifier.close()
 
 
 def test_an_unreachable_receiver_is_tried_again(settings: NotifySettings) -> None:
     notifier = Notifier(settings.model_copy(update={"url": "http://127.0.0.1:9/"}))
-    found = notifier.send("a", "ada", {})
+    found = notifier.send("hook", "a", "ada", {})
     assert (found.ok, found.retry_after) == (False, 5)
     assert "ConnectError" in found.problem
     notifier.close()
@@ -150,6 +150,20 @@ def test_slack_buttons_carry_only_what_names_the_approval() -> None:
 def test_slack_and_hook_both(receiver: Receiver, settings: NotifySettings, tmp_path: Path) -> None:
     (tmp_path / "slack").write_text(receiver.url)
     notifier = Notifier(settings.model_copy(update={"slack": f"file:{tmp_path / 'slack'}"}))
-    assert notifier.send("a", "ada", {"kind": "deadline"}).ok
+    assert notifier.send("hook", "a", "ada", {"kind": "deadline"}).ok
+    assert notifier.send("slack", "b", "ada", {"kind": "deadline"}).ok
     assert sorted("blocks" in json.loads(body) for _, _, body in receiver.got) == [False, True]
     notifier.close()
+
+
+def test_a_channel_that_is_not_set_tells_nobody_and_a_secret_that_is_gone_is_tried_again(
+    receiver: Receiver, settings: NotifySettings
+) -> None:
+    notifier = Notifier(settings)
+    assert notifier.send("slack", "a", "ada", {}).ok
+    assert receiver.got == []
+    notifier.close()
+    broken = Notifier(settings.model_copy(update={"secret": "file:/nowhere"}))
+    found = broken.send("hook", "a", "ada", {})
+    assert (found.ok, found.retry_after) == (False, 5)
+    broken.close()

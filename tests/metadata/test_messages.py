@@ -20,16 +20,19 @@ class Channel:
     def __init__(self, *outcomes: tuple[bool, str, float | None]) -> None:
         self.outcomes, self.sent = list(outcomes), list[tuple[str, str, int]]()
 
-    def send(self, id: str, target: str, payload: dict[str, object], attempt: int) -> Any:
+    def send(self, channel: str, id: str, target: str, payload: dict[str, object], attempt: int) -> Any:
+        assert channel == "hook"
         self.sent.append((id, target, attempt))
         ok, problem, retry_after = self.outcomes.pop(0) if self.outcomes else (True, "", None)
         return type("Outcome", (), {"ok": ok, "problem": problem, "retry_after": retry_after})
 
 
 def write(database: Database, *targets: str | None) -> None:
+    """Messages by one channel."""
     with database.transaction() as session:
         for target in targets:
             tell(session, database.tenant, target, kind="remind", left=3)
+        session.execute(text("delete from outbox where topic = 'slack' and tenant = :tenant"), {"tenant": database.tenant})
 
 
 def rows(database: Database) -> list[tuple[Any, ...]]:
@@ -58,6 +61,19 @@ def test_a_refusal_is_tried_again_when_it_is_due_and_under_the_same_id(database:
     assert [teller.run_once(), teller.run_once()] == [True, False]
     assert rows(database) == [("ada", True, 2, "answered 410")]
     assert channel.sent[0][0] == channel.sent[1][0]
+
+
+def test_a_channel_that_fails_repeats_nothing_on_the_other(database: Database) -> None:
+    with database.transaction() as session:
+        tell(session, database.tenant, "ada", kind="remind")
+    messages = MessageRows(database)
+    one, other = messages.claim(), messages.claim()
+    assert one is not None
+    assert other is not None
+    assert {one.channel, other.channel} == {"hook", "slack"}
+    messages.settle(one.id, "answered 500", 60.0)
+    messages.settle(other.id, None, None)
+    assert messages.claim() is None
 
 
 def test_who_dies_while_telling_loses_nothing(database: Database) -> None:

@@ -20,7 +20,7 @@ from perdure.config import NotifySettings, resolve_secret
 from perdure.errors import InvalidInput
 from perdure.signing import sign
 
-TIMEOUT = 15.0  # seconds for one attempt
+TIMEOUT = 15.0  # seconds for a connection, and between two pieces of an answer
 MOST_BYTES = 20_000  # of a body: it says what happened and where to look, not everything
 RETRIES = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds after each attempt; the specification's schedule
 
@@ -35,7 +35,7 @@ class Sent:
 
 
 class Notifier:
-    """Sends one message to every channel that the settings name."""
+    """Sends messages by the channels that the settings name."""
 
     def __init__(self, settings: NotifySettings) -> None:
         self._settings = settings
@@ -45,15 +45,19 @@ class Notifier:
         """Close connections."""
         self._client.close()
 
-    def send(self, id: str, target: str, payload: dict[str, Any], attempt: int = 0) -> Sent:
-        """Send the message *id* for *target* (a person or group). The same id at every attempt: receivers tell repeats by it."""
-        outcomes = []
-        if self._settings.url:
-            outcomes.append(self._hook(self._settings.url, id, target, payload, attempt))
-        if self._settings.slack:
-            outcomes.append(self._slack(resolve_secret(self._settings.slack), target, payload, attempt))
-        failed = [each for each in outcomes if not each.ok]
-        return failed[0] if failed else Sent(ok=True)
+    def send(self, channel: str, id: str, target: str, payload: dict[str, Any], attempt: int = 0) -> Sent:
+        """Send the message *id* for *target* (a person or group) by *channel*, ``hook`` or ``slack``; by one that is not set, to nobody.
+
+        The same id at every attempt: receivers tell repeats by it. Does not raise.
+        """
+        try:
+            if channel == "slack":
+                return (
+                    self._slack(resolve_secret(self._settings.slack), target, payload, attempt) if self._settings.slack else Sent(ok=True)
+                )
+            return self._hook(self._settings.url, id, target, payload, attempt) if self._settings.url else Sent(ok=True)
+        except InvalidInput as err:
+            return Sent(ok=False, problem=err.problem, retry_after=_again(attempt))
 
     def _hook(self, url: str, id: str, target: str, payload: dict[str, Any], attempt: int) -> Sent:
         body = json.dumps({"type": f"perdure.{payload.get('kind', 'message')}", "to": target, "data": payload}, default=str).encode()
@@ -69,15 +73,14 @@ class Notifier:
         return self._post(url, body, {"content-type": "application/json"}, attempt)
 
     def _post(self, url: str, body: bytes, headers: dict[str, str], attempt: int) -> Sent:
-        again = float(RETRIES[attempt]) if attempt < len(RETRIES) else None
+        again = _again(attempt)
         try:
             address, name = outside(url, private=self._settings.allow_private)
             request = self._client.build_request(
                 "POST", address, content=body, headers={**headers, "host": name}, extensions={"sni_hostname": name.split(":")[0]}
             )
-            answer = self._client.send(request)
-        except InvalidInput as err:
-            return Sent(ok=False, problem=err.problem, retry_after=again)
+            answer = self._client.send(request, stream=True)  # what it answers beside its status is not read
+            answer.close()
         except (httpx.HTTPError, OSError) as err:
             return Sent(ok=False, problem=f"{type(err).__name__} at {urlsplit(url).hostname}", retry_after=again)
         if answer.is_success:
@@ -87,6 +90,10 @@ class Notifier:
             return Sent(ok=False, problem=problem)
         wished = answer.headers.get("retry-after", "")
         return Sent(ok=False, problem=problem, retry_after=max(again or 0.0, float(wished)) if wished.isdigit() and again else again)
+
+
+def _again(attempt: int) -> float | None:
+    return float(RETRIES[attempt]) if attempt < len(RETRIES) else None
 
 
 def signature(secret: str, id: str, timestamp: int, body: bytes) -> dict[str, str]:

@@ -67,10 +67,15 @@ class TemporalExecutions:
             raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
 
     def poke(self, workflow_ids: list[str]) -> dict[str, str]:
-        """Signal ``poke`` to each; those that could not be, and why. One that has ended needs none. Raises TemporalUnavailable."""
+        """Signal ``poke`` to each; those that could not be, and why. One that has ended needs none.
+
+        Raises TemporalUnavailable where nobody could be told.
+        """
+        running = asyncio.run_coroutine_threadsafe(self._poke_all(workflow_ids), self._loop)
         try:
-            return asyncio.run_coroutine_threadsafe(self._poke_all(workflow_ids), self._loop).result(ANSWER)
+            return running.result(2 * ANSWER)
         except (RPCError, RuntimeError, TimeoutError) as err:
+            running.cancel()
             raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
 
     async def _poke_all(self, workflow_ids: list[str]) -> dict[str, str]:
@@ -89,10 +94,24 @@ class TemporalExecutions:
                     return err.message
             return None
 
-        answers = dict(zip(workflow_ids, await asyncio.gather(*map(one, workflow_ids)), strict=True))
-        if GONE in answers.values():
+        asked = {workflow_id: asyncio.ensure_future(one(workflow_id)) for workflow_id in workflow_ids}
+        _, late = await asyncio.wait(asked.values(), timeout=ANSWER)
+        for each in late:
+            each.cancel()
+        failed: dict[str, str] = {}
+        away: BaseException | None = None
+        for workflow_id, task in asked.items():
+            if task in late:
+                failed[workflow_id] = "Temporal has not answered yet"
+            elif (error := task.exception()) is not None:
+                away, failed[workflow_id] = error, str(error)
+            elif (why := task.result()) not in (None, GONE):
+                failed[workflow_id] = str(why)
+        if away is not None and len(failed) == len(asked):
+            raise away
+        if any(task not in late and task.exception() is None and task.result() == GONE for task in asked.values()):
             await self._know_the_namespace(client)
-        return {workflow_id: why for workflow_id, why in answers.items() if why not in (None, GONE)}
+        return failed
 
     async def _ended_as(self, workflow_id: str) -> str | None:
         client = await self._connected()

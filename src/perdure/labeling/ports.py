@@ -208,7 +208,7 @@ class Lines(Protocol):
 class Outbox(Protocol):
     """What is to be told outside."""
 
-    def deliver(self, topic: str, send: Send, resting: Collection[str] = (), limit: int = 5_000) -> Delivered:
+    def deliver(self, topic: str, send: Send, resting: Collection[str] = (), limit: int = 500) -> Delivered:
         """Hand the targets of unsent rows to *send*, each once, and mark their rows.
 
         Rows of *resting* targets are left for later, and so are those that somebody else is sending now. What *send* answers for a target
@@ -221,9 +221,10 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """Something that people are told. ``attempt`` counts from 0."""
+    """Something that people are told by one channel. ``attempt`` counts from 0."""
 
     id: int
+    channel: str
     target: str
     payload: Json
     attempt: int

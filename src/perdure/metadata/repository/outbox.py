@@ -19,7 +19,7 @@ _AGAIN = text("now() + least(600, power(2, least(attempts, 10))) * interval '1 s
 class OutboxRows(Rows):
     """`perdure.labeling.ports.Outbox` on Postgres."""
 
-    def deliver(self, topic: str, send: Send, resting: Collection[str] = (), limit: int = 5_000) -> Delivered:
+    def deliver(self, topic: str, send: Send, resting: Collection[str] = (), limit: int = 500) -> Delivered:
         """Hand the targets of unsent rows to *send*, each once, and mark exactly the rows that were read.
 
         Ids are drawn before a commit, so a lower one may appear later: "all up to here" would mark rows that nobody has seen. The rows are
