@@ -18,16 +18,18 @@ from perdure.errors import InvalidInput
 
 
 def resolve_secret(reference: str) -> str:
-    """The secret that *reference* names. Raises InvalidInput where it cannot be read."""
+    """The secret that *reference* names. Raises InvalidInput where it cannot be read, is empty or is no text."""
     kind, _, name = reference.partition(":")
+    if kind not in ("env", "file"):
+        raise InvalidInput(f"{reference!r} is not a secret reference", remedy="write env:NAME or file:PATH")
     try:
-        if kind == "env":
-            return os.environ[name]
-        if kind == "file":
-            return Path(name).read_text().strip()
-    except (KeyError, OSError) as err:
-        raise InvalidInput(f"the secret {reference!r} cannot be read", remedy="set the variable or mount the file that it names") from err
-    raise InvalidInput(f"{reference!r} is not a secret reference", remedy="write env:NAME or file:PATH")
+        secret = os.environ[name] if kind == "env" else Path(name).read_text("utf-8").strip()
+        secret.encode()
+    except (KeyError, OSError, ValueError):  # without its cause: an error of decoding holds the bytes
+        raise InvalidInput(f"the secret {reference!r} cannot be read", remedy="set the variable or mount the file that it names") from None
+    if not secret.strip():
+        raise InvalidInput(f"the secret {reference!r} is empty", remedy="put the secret into the variable or the file that it names")
+    return secret
 
 
 class _Group(BaseModel):

@@ -64,7 +64,7 @@ def _story(channel: str, campaign: Flooded, task: str, who: str, chosen: random.
     source, labeler, key = {
         "batch": (f"api:{who}", who, task),
         "standard": (hook := f"hook:{campaign.hooks['standard'].id}", f"{hook}/{who}", f"{who}/{task}"),
-        "labelstudio": ("", f"ls:{int(who[1:])}", str(number)),
+        "labelstudio": ("", f"hook:{campaign.hooks['labelstudio'].id}/{int(who[1:])}", str(number)),
     }[channel]
     first = Saying(task, labeler, source, key, revision(0), chosen.choice(["pos", "neg"]))
     story = [first]
@@ -116,7 +116,7 @@ def label_studio_body(saying: Saying) -> dict[str, Any]:
         body = payload("ANNOTATIONS_DELETED")
         return {**body, "annotations": [{"id": int(saying.key)}]}
     body = payload("ANNOTATION_CREATED")
-    body["annotation"] |= {"id": int(saying.key), "updated_at": saying.revision, "completed_by": int(saying.labeler[3:])}
+    body["annotation"] |= {"id": int(saying.key), "updated_at": saying.revision, "completed_by": int(saying.labeler.rpartition("/")[2])}
     body["annotation"]["result"][0]["value"]["choices"] = [saying.value]
     body["task"]["meta"] = {**(body["task"].get("meta") or {}), "task_key": saying.task}
     return body

@@ -41,6 +41,7 @@ def test_keys(call: Any, senders: Senders) -> None:
     assert call("keys", "revoke", made["id"])["revoked_at"]
     assert call("keys", "create", "x", "--scope", "everything", ok=False)["exit_code"] == 2
     assert call("keys", "create", "a/b", "--scope", "label", ok=False)["error"]["field"] == "principal"
+    assert call("keys", "create", "a\n", "--scope", "label", ok=False)["error"]["field"] == "principal"
     assert call("keys", "revoke", "00000000-0000-0000-0000-000000000000", ok=False)["exit_code"] == 3
 
 
@@ -53,6 +54,13 @@ async def test_hooks_and_deliveries(call: Any, senders: Senders, campaign: str, 
     assert call("hooks", "create", f"ls-{campaign}", "--provider", "labelstudio", "--campaign", campaign, ok=False)["exit_code"] == 5
     assert len(list(kept.parent.iterdir())) == 1
     assert call("hooks", "create", "s", "--provider", "slack", ok=False)["error"]["field"] == "--secret"
+    unfit = tmp_path / "unfit"
+    unfit.write_text("no base64")
+    own = ("--campaign", campaign, "--secret", f"file:{unfit}")
+    assert call("hooks", "create", "own\n", "--provider", "labelstudio", *own, ok=False)["error"]["field"] == "hook"
+    assert call("hooks", "create", "own", *own, ok=False)["error"]["field"] == "--secret"
+    unfit.write_text("")
+    assert call("hooks", "rotate", made["id"], "--secret", f"file:{unfit}", ok=False)["error"]["field"] == "--secret"
     headers = {"Authorization": f"Bearer {made['secret']}"}
     odd = {**payload("ANNOTATION_CREATED"), "action": "NEW"}
     sent = (await client.post(f"/v1/hooks/{made['id']}", json=odd, headers=headers)).json()

@@ -56,7 +56,8 @@ async def test_who_proves_nothing_leaves_nothing(client: httpx.AsyncClient, send
             assert response.status_code == status, response.text
             assert response.headers["content-type"] == "application/problem+json"
             assert response.json()["status"] == status
-    assert (await client.post("/v1/hooks/nobody", **good)).status_code == 404
+    for path in ("/v1/hooks/nobody", "/v1/hooks/%00", f"{hook.path}%0A", f"/v1/hooks/{'x' * 101}"):
+        assert (await client.post(path, **good)).status_code == 404
     assert senders.rows("select 1 from delivery where hook_id = :id", id=hook.id) == []
     assert senders.statuses(campaign) == {}
 
@@ -80,6 +81,38 @@ async def test_a_secret_is_rotated_and_a_hook_retired(client: httpx.AsyncClient,
     hook.rows.retire_hook(hook.id)
     parts._hooks.clear()
     assert (await client.post(hook.path, **hook.signed(body))).status_code == 410
+
+
+@pytest.mark.parametrize("kind", list(PROVIDERS))
+@pytest.mark.parametrize("secret", ["", " \n", "\udcff"])
+async def test_a_hook_without_a_secret_takes_nothing(
+    client: httpx.AsyncClient, senders: Senders, campaign: str, kind: HookProvider, secret: str
+) -> None:
+    hook = senders.hook(kind, None if kind is HookProvider.SLACK else campaign)
+    for file in hook.folder.iterdir():
+        file.write_bytes(secret.encode("utf-8", "surrogateescape"))
+    response = await client.post(hook.path, headers={"content-type": PROVIDERS[kind].media[0]}, content=b"{}")
+    assert (response.status_code, response.json()["field"]) == (503, "hook"), response.text
+    assert "secret" in response.json()["detail"]
+
+
+def test_no_proof_is_no_proof_whatever_the_secret_is() -> None:
+    for headers in ({}, {"authorization": "Bearer "}):
+        with pytest.raises(Unproven):
+            PROVIDERS[LABEL_STUDIO].verify(headers, b"{}", [""], 0.0)
+
+
+@pytest.mark.parametrize("secret", ["whsec_no base64", "whsec_", "whsec_é"])
+async def test_a_secret_that_cannot_sign_is_told_in_the_log(
+    client: httpx.AsyncClient, senders: Senders, campaign: str, secret: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = senders.hook(campaign=campaign)
+    request = hook.signed(answers({"task": "t0", "value": "pos"}))
+    hook.rows.rotate_hook(hook.id, hook.keep(secret), datetime.now(UTC) + timedelta(hours=1))
+    response = await client.post(hook.path, **request)
+    assert response.status_code == 503
+    assert any(record.message == "a hook takes nothing" and "base64" in record.__dict__["error"] for record in caplog.records)
+    assert secret not in caplog.text + response.text
 
 
 @bounded(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -126,6 +159,14 @@ async def test_what_is_signed_is_kept_whatever_it_is(
         assert response.json()["error"]
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+12:00", "9999-12-31T23:59:59-12:00"])
+async def test_a_time_that_is_none_elsewhere_is_quarantined(client: httpx.AsyncClient, senders: Senders, campaign: str, at: str) -> None:
+    hook = senders.hook(campaign=campaign)
+    response = await client.post(hook.path, **hook.signed(answers({"task": "t0", "value": "pos"}) | {"timestamp": at}))
+    assert (response.status_code, response.json()["state"]) == (202, "quarantined"), response.text
+    assert "timestamp: " in response.json()["error"]
+
+
 async def test_what_cannot_be_used_waits_for_another_try(client: httpx.AsyncClient, senders: Senders, campaign: str, people: Any) -> None:
     from perdure.labeling.ports import NewTask
     from perdure.metadata.repository import CampaignRows
@@ -169,8 +210,10 @@ async def test_label_studio_answers_changes_skips_and_deletes(client: httpx.Asyn
             assert (response.status_code, response.json()["state"], response.json()["error"]) == (status, "processed", None)
         assert senders.statuses(campaign) == expected, name
     assert senders.rows(
-        "select distinct principal from labeler l join annotation a on a.labeler_id = l.id where source = 'labelstudio'"
-    ) == [("ls:1",)]
+        "select distinct principal from labeler l join annotation a on a.labeler_id = l.id join campaign c on c.id = a.campaign_id"
+        " where c.name = :name",
+        name=campaign,
+    ) == [(f"hook:{hook.id}/1",)]
     kept = b"".join(bytes(body) for (body,) in senders.rows("select body from delivery where hook_id = :id", id=hook.id))
     assert b"label_config" not in kept
     assert b"redacted" not in kept
@@ -209,6 +252,13 @@ async def test_label_studio_with_another_secret(client: httpx.AsyncClient, sende
         lambda body: body["annotation"]["result"][0]["value"].update(choices=["pos", "neg"]),
         lambda body: body["annotation"].update(task=99),
         lambda body: body["annotation"].update(completed_by="\x00"),
+        lambda body: body["annotation"].update(id=10**3_999),
+        lambda body: body["annotation"].update(id=-1),
+        lambda body: body["annotation"].update(completed_by=2**63),
+        lambda body: body["annotation"].update(lead_time=10**3_999),
+        lambda body: body["annotation"].update(updated_at="0001-01-01T00:00:00+12:00"),
+        lambda body: body["annotation"].update(updated_at="9999-12-31T23:59:59-12:00"),
+        lambda body: body.update(action="ANNOTATIONS_DELETED", annotations=[{"id": 10**3_999}]),
     ):
         body = payload("ANNOTATION_CREATED")
         break_it(body)

@@ -26,6 +26,20 @@ def run(home: Home, wanted: set[str] = EVERYTHING) -> set[str]:
     return configure(home, before, ports.pick(home), wanted)
 
 
+def test_a_secret_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secret"
+    for content in (b"", b" \n", b"\xff\xfe"):
+        file.write_bytes(content)
+        with pytest.raises(InvalidInput):
+            resolve_secret(f"file:{file}")
+    for value in ("", " ", "\udcff"):
+        monkeypatch.setenv("SECRET_OF_A_TEST", value)
+        with pytest.raises(InvalidInput):
+            resolve_secret("env:SECRET_OF_A_TEST")
+    monkeypatch.setenv("SECRET_OF_A_TEST", "s")
+    assert resolve_secret("env:SECRET_OF_A_TEST") == "s"
+
+
 def test_settings_name_the_embedded_servers_and_secrets_by_reference(home: Home) -> None:
     assert run(home) == EVERYTHING
     picked = json.loads(home.ports.read_text())

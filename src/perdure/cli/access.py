@@ -127,6 +127,8 @@ def create_hook(
     kind, settings = HookProvider(provider), read_settings()
     if kind is HookProvider.SLACK and secret is None:
         raise InvalidInput("Slack makes its signing secret itself", field="--secret", remedy="name it: --secret file:PATH")
+    if secret:
+        _check_secret(kind, secret)
     with Database.open(settings) as database:
         row = CampaignRows(database).named(campaign) if campaign else None
         ref, made = (secret, None) if secret else _new_secret(settings.home, hook, kind)
@@ -174,7 +176,10 @@ def rotate_hook(
     settings = read_settings()
     with Database.open(settings) as database:
         rows = AccessRows(database)
-        ref, made = (secret, None) if secret else _new_secret(settings.home, hook, rows.hook(hook).provider)
+        provider = rows.hook(hook).provider
+        if secret:
+            _check_secret(provider, secret)
+        ref, made = (secret, None) if secret else _new_secret(settings.home, hook, provider)
         found = rows.rotate_hook(hook, ref, datetime.now(UTC) + timedelta(hours=hours))
     _tell(found, made, f"http://{settings.gateway.host}:{settings.gateway.port}/v1/hooks/{found.id}", as_json=as_json)
 
@@ -241,6 +246,17 @@ def replay_delivery(
         note(f"{found.hook}/{found.key} is {found.state}" + (f": {found.error}" if found.error else ""))
     if found.state is DeliveryState.QUARANTINED:
         raise typer.Exit(Exit.FAILED)
+
+
+def _check_secret(provider: HookProvider, reference: str) -> None:
+    """Raises InvalidInput for a secret with which the gateway could verify nothing."""
+    from perdure.errors import InvalidInput
+    from perdure.gateway.hooks import secret_for
+
+    try:
+        secret_for(provider, reference)
+    except InvalidInput as err:
+        raise InvalidInput(err.problem, field="--secret", remedy=err.remedy) from None
 
 
 def _new_secret(home: Path, hook: str, provider: HookProvider) -> tuple[str, Path]:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from perdure.config import resolve_secret
+from perdure.errors import InvalidInput
 from perdure.gateway.hooks import labelstudio, slack, standard
 from perdure.gateway.hooks.reading import Malformed, Message, Unproven
 from perdure.metadata.repository.access import Hook
 from perdure.metadata.tables import HookProvider
 
-__all__ = ["KEPT_HEADERS", "PROVIDERS", "Malformed", "Message", "Provider", "Unproven", "fingerprint"]
+__all__ = ["KEPT_HEADERS", "PROVIDERS", "Malformed", "Message", "Provider", "Unproven", "fingerprint", "secret_for"]
 
 KEPT_HEADERS = ("content-type", "user-agent", "webhook-id", "webhook-timestamp")
 """What is kept of a message's headers: nothing that proves anything."""
@@ -40,6 +42,14 @@ PROVIDERS = {
     HookProvider.LABEL_STUDIO: Provider(media=("application/json",), verify=labelstudio.verify, read=labelstudio.read),
     HookProvider.SLACK: Provider(media=("application/x-www-form-urlencoded",), verify=slack.verify, read=slack.read),
 }
+
+
+def secret_for(provider: HookProvider, reference: str) -> str:
+    """The secret that *reference* names. Raises InvalidInput where it cannot be read, or nothing can be verified with it."""
+    secret = resolve_secret(reference)
+    if provider is HookProvider.STANDARD and not standard.fits(secret):
+        raise InvalidInput(f"the secret {reference!r} is not whsec_ and base64", remedy="leave --secret out: a new one is made")
+    return secret
 
 
 def fingerprint(body: bytes) -> str:

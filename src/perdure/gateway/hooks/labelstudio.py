@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from perdure.gateway.fields import Name
+from perdure.gateway.fields import Moment, Name
 from perdure.gateway.hooks.reading import Message, Unproven, parse, same, told
 from perdure.labeling.deliveries import Meaning, Unusable
 from perdure.labeling.ports import Incoming
@@ -27,8 +27,11 @@ DELETED = "ANNOTATIONS_DELETED"
 def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> None:
     """Raises Unproven unless the bearer header holds one of the secrets."""
     shown = headers.get("authorization", "").removeprefix("Bearer ")
-    if True not in [same(shown, secret) for secret in secrets]:
+    if not shown or True not in [same(shown, secret) for secret in secrets]:
         raise Unproven("the Authorization header does not hold the hook's secret")
+
+
+_Id = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Meta(BaseModel):
@@ -36,26 +39,26 @@ class _Meta(BaseModel):
 
 
 class _Task(BaseModel):
-    id: int
+    id: _Id
     meta: _Meta
 
 
 class _Person(BaseModel):
-    id: int
+    id: _Id
 
 
 class _Annotation(BaseModel):
-    id: int
-    task: int
+    id: _Id
+    task: _Id
     result: list[dict[str, Any]]
     was_cancelled: bool = False
-    updated_at: AwareDatetime
-    completed_by: int | _Person
+    updated_at: Moment
+    completed_by: _Id | _Person
     lead_time: float | None = None
 
 
 class _Gone(BaseModel):
-    id: int
+    id: _Id
 
 
 class _Deletion(BaseModel):
@@ -133,7 +136,7 @@ def _incoming(hook: Hook, annotation: _Annotation, tasks: dict[int, str]) -> Inc
     spent = annotation.lead_time * 1000 if annotation.lead_time is not None else None
     return Incoming(
         task=tasks[annotation.task],
-        labeler=f"ls:{who}",
+        labeler=f"hook:{hook.id}/{who}",
         source=SOURCE,
         source_key=source_key(hook.id, annotation.id),
         revision=moment(annotation.updated_at),

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from perdure.gateway.fields import Milliseconds, Name, Revision, Text, Value
+from perdure.gateway.fields import Milliseconds, Moment, Name, Revision, Text, Value
 from perdure.gateway.hooks.reading import Malformed, Message, Unproven, parse, told
 from perdure.labeling.deliveries import Meaning, Unusable
 from perdure.labeling.ports import Incoming
 from perdure.metadata.repository.access import PRINCIPAL, Hook
-from perdure.signing import sign
+from perdure.signing import PREFIX, sign
 
 TOLERANCE = 5 * 60  # seconds
 _SIGNATURES = 20  # at most looked at: a sender signs with the old secret and the new one
@@ -41,6 +41,15 @@ def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now:
     if True not in proofs:
         raise Unproven("no signature fits")
     return id
+
+
+def fits(secret: str) -> bool:
+    """Whether one can sign with *secret*."""
+    try:
+        sign(secret, "", "", b"")
+    except ValueError:
+        return False
+    return secret != PREFIX
 
 
 class _Part(BaseModel):
@@ -65,7 +74,7 @@ class _Data(_Part):
 
 class _Body(BaseModel):
     type: Literal["answers"]
-    timestamp: AwareDatetime | None = None
+    timestamp: Moment | None = None
     data: _Data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,10 +10,9 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from perdure.config import resolve_secret
 from perdure.errors import AccessDenied, InvalidInput, NotFound, StoreUnavailable
 from perdure.gateway import bodies
-from perdure.gateway.hooks import KEPT_HEADERS, PROVIDERS, Malformed, Unproven, fingerprint
+from perdure.gateway.hooks import KEPT_HEADERS, PROVIDERS, Malformed, Unproven, fingerprint, secret_for
 from perdure.gateway.limits import require_media
 from perdure.gateway.parts import Shared
 from perdure.gateway.problems import Refused, responses
@@ -21,6 +21,7 @@ from perdure.metadata.repository.access import Hook
 from perdure.metadata.tables import HookProvider
 
 router = APIRouter(prefix="/v1/hooks", tags=["hooks"])
+_log = logging.getLogger("perdure.gateway")
 
 
 @router.post(
@@ -76,8 +77,9 @@ def view(delivery: Delivery) -> bodies.DeliveryView:
 
 
 def _secrets(hook: Hook, now: datetime) -> Sequence[str]:
-    """The secrets that are accepted now. Raises StoreUnavailable where one of them cannot be read: its sender is to try again."""
+    """The secrets that are accepted now. Raises StoreUnavailable where one of them cannot be used: its sender is to try again."""
     try:
-        return [resolve_secret(each.ref) for each in hook.secrets if each.until is None or now < each.until]
+        return [secret_for(hook.provider, each.ref) for each in hook.secrets if each.until is None or now < each.until]
     except InvalidInput as err:
-        raise StoreUnavailable("a secret of this hook cannot be read", field="hook", remedy=err.remedy) from err
+        _log.error("a hook takes nothing", extra={"hook": hook.id, "error": err.problem})
+        raise StoreUnavailable("a secret of this hook cannot be used", field="hook", remedy=err.remedy) from err

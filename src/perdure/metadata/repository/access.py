@@ -7,10 +7,10 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
+from sqlalchemy.orm import Session
 
 from perdure.errors import Conflict, InvalidInput, NotFound
 from perdure.keys import identity
@@ -85,7 +85,7 @@ class AccessRows(Rows):
             raise InvalidInput(f"unknown scopes: {', '.join(unknown)}", field="scopes", remedy=f"choose from {', '.join(SCOPES)}")
         if not scopes:
             raise InvalidInput("a key needs a scope", field="scopes", remedy=f"choose from {', '.join(SCOPES)}")
-        if not re.match(PRINCIPAL, principal):
+        if not re.fullmatch(PRINCIPAL, principal):
             raise InvalidInput(f"{principal!r} is no name of a person or tool", field="principal", remedy="use letters, digits and .:@+-_")
         secret, key = PREFIX + secrets.token_urlsafe(32), uuid4()
         with self._database.transaction() as session:
@@ -126,7 +126,7 @@ class AccessRows(Rows):
 
     def create_hook(self, id: str, provider: t.HookProvider, campaign: UUID | None, secret: str, created_by: str) -> Hook:
         """A new hook whose secret lies at the reference *secret*. Raises InvalidInput for a campaign that does not fit the provider."""
-        if not re.match(NAME, id):
+        if not re.fullmatch(NAME, id):
             raise InvalidInput(f"{id!r} is no name of a hook", field="hook", remedy="use letters, digits and .-_")
         if (campaign is None) != (provider is t.HookProvider.SLACK):
             wanted = "no campaign" if campaign else "a campaign"
@@ -147,10 +147,7 @@ class AccessRows(Rows):
     def hook(self, id: str) -> Hook:
         """Raises NotFound."""
         with self._database.transaction() as session:
-            row = session.scalars(select(t.Hook).where(t.Hook.id == id, t.Hook.tenant == self._tenant)).one_or_none()
-            if row is None:
-                raise NotFound(f"there is no hook {id!r}", field="hook", remedy="`perdure hooks list` shows all")
-            return _hook(row)
+            return _hook(self._owned_hook(session, select(t.Hook), id))
 
     def hooks(self) -> list[Hook]:
         """All hooks, the newest first."""
@@ -161,7 +158,7 @@ class AccessRows(Rows):
     def rotate_hook(self, id: str, secret: str, until: datetime) -> Hook:
         """The hook takes the secret at the reference *secret*, and those before it only *until* then. Raises NotFound."""
         with self._database.transaction() as session:
-            row = self._owned_hook(session, id)
+            row = self._owned_hook(session, select(t.Hook).with_for_update(), id)
             now = datetime.now(UTC)
             kept = [old for old in _hook(row).secrets if old.until is None or old.until > now]
             ends = [{"ref": old.ref, "until": min(old.until or until, until).isoformat()} for old in kept if old.ref != secret]
@@ -172,15 +169,15 @@ class AccessRows(Rows):
     def retire_hook(self, id: str) -> Hook:
         """The hook takes nothing any more; a repeat changes nothing. Raises NotFound."""
         with self._database.transaction() as session:
-            row = self._owned_hook(session, id)
+            row = self._owned_hook(session, select(t.Hook).with_for_update(), id)
             row.retired_at = row.retired_at or datetime.now(UTC)
             session.flush()
             return _hook(row)
 
-    def _owned_hook(self, session: Any, id: str) -> t.Hook:
-        row: t.Hook | None = session.scalars(
-            select(t.Hook).where(t.Hook.id == id, t.Hook.tenant == self._tenant).with_for_update()
-        ).one_or_none()
+    def _owned_hook(self, session: Session, hooks: Select[t.Hook], id: str) -> t.Hook:
+        """One of *hooks*. What can be no hook's name is not asked for: Postgres takes no NUL."""
+        mine = hooks.where(t.Hook.id == id, t.Hook.tenant == self._tenant)
+        row = session.scalars(mine).one_or_none() if re.fullmatch(NAME, id) else None
         if row is None:
             raise NotFound(f"there is no hook {id!r}", field="hook", remedy="`perdure hooks list` shows all")
         return row
