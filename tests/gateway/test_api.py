@@ -131,6 +131,22 @@ async def test_tasks_are_imported_by_lines(client: Client, people: People, campa
     assert (await client.post(path, content=b"x", headers={**owner, "content-type": "text/csv"})).status_code == 415
 
 
+async def test_long_lines_are_stored_before_many_are_read(
+    client: Client, people: People, campaign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, put = [], CampaignRows.put_tasks
+
+    def counted(self: CampaignRows, id: Any, tasks: list[NewTask]) -> int:
+        batches.append(len(tasks))
+        return put(self, id, tasks)
+
+    monkeypatch.setattr(CampaignRows, "put_tasks", counted)
+    lines = b"".join(json.dumps({"key": f"n{n}", "payload": {"text": "x" * 200_000}}).encode() + b"\n" for n in range(25))
+    headers = {**people("owner"), "content-type": "application/x-ndjson"}
+    response = await client.post(f"/v1/campaigns/{campaign}/tasks:import", content=lines, headers=headers)
+    assert (response.status_code, response.json()["added"], batches) == (202, 25, [21, 4]), response.text
+
+
 async def test_a_manifest_waits_for_the_workflow(client: Client, people: People, campaign: str, senders: Senders) -> None:
     owner, path = people("owner"), f"/v1/campaigns/{campaign}/tasks:import"
     manifest = {"uri": "s3://perdure/tasks", "sha256": "ab" * 32}

@@ -26,6 +26,7 @@ router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
 LINES, JSON = "application/x-ndjson", "application/json"
 ROUTE = "/tasks:import"
 BATCH = 1_000
+BATCH_BYTES = 4 << 20
 _MANIFEST = TypeAdapter(bodies.Manifest)
 _MOST_MANIFEST = 100_000
 _EXAMPLE = '{"key": "m1", "payload": {"text": "hello"}}\n{"key": "m2", "payload": {"text": "WIN a prize"}, "gold": "spam"}\n'
@@ -68,14 +69,15 @@ async def import_tasks(request: Request, campaign: str, caller: Writer, shared: 
             return 202, {"import_id": str(id)}
 
         return await once(shared, caller, key, request, wanted, work)
-    seen, rows, added, waiting = hashlib.sha256(), 0, 0, list[NewTask]()
+    seen, rows, added, waiting, size = hashlib.sha256(), 0, 0, list[NewTask](), 0
     async for line in _split(request, seen):
         rows += 1
         if line.strip():
             waiting.append(manifest.task(line, rows, row.spec))
-        if len(waiting) >= BATCH:
+            size += len(line)
+        if len(waiting) >= BATCH or size >= BATCH_BYTES:
             added += await shared.call(shared.campaigns.put_tasks, row.id, waiting)
-            waiting = []
+            waiting, size = [], 0
     if waiting:
         added += await shared.call(shared.campaigns.put_tasks, row.id, waiting)
     answer = bodies.Imported(import_id=identity(row.id, "import", seen.hexdigest()), tasks=rows, added=added)
