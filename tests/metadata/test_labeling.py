@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -175,6 +176,83 @@ def test_a_decided_answer_that_is_taken_back_is_asked_again(database: Database) 
     assert campaign.states() == {"t0": "open"}
 
 
+def test_a_decision_by_hand_during_a_look_is_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = Campaign(database, tasks=2, skips=1)
+    campaign.answer(said("t0"), said("t1", None, skip=True))
+    decide = campaign.rows._decide
+
+    def meanwhile(*args: Any) -> Any:
+        decided = decide(*args)
+        CampaignRows(database).adjudicate(campaign.id, "t1", "eve", "ham", "mine")
+        return decided
+
+    monkeypatch.setattr(campaign.rows, "_decide", meanwhile)
+    assert campaign.rows.tick(campaign.id).decided == 2
+
+
+def test_only_what_is_disputed_is_decided_by_hand(database: Database) -> None:
+    campaign = Campaign(database, tasks=2, skips=1)
+    campaign.rows.put_tasks(campaign.id, [NewTask(key="g", payload={}, gold="ham")])
+    campaign.answer(said("t0", None, skip=True))
+    for task in ("t1", "g"):
+        with pytest.raises(Conflict, match="not disputed"):
+            campaign.rows.adjudicate(campaign.id, task, "eve", "ham", "mine")
+    campaign.rows.close(campaign.id, "enough")
+    with pytest.raises(Conflict, match="closed"):
+        campaign.rows.adjudicate(campaign.id, "t0", "eve", "ham", "mine")
+
+
+def test_a_decision_by_hand_outlives_its_opinions(database: Database) -> None:
+    campaign = Campaign(database, tasks=1, overlap={"labels": 2, "most": 2, "agreement": 0.7})
+    campaign.answer(said("t0", "ham", by="ada"), said("t0", "spam", by="bob"))
+    campaign.rows.tick(campaign.id)
+    campaign.rows.adjudicate(campaign.id, "t0", "eve", "ham", "a greeting")
+    assert campaign.answer(said("t0", by="ada", deleted=True)) == [S.DELETED]
+    block(database, "bob")
+    assert campaign.rows.tick(campaign.id).decided == 1
+    assert campaign.counted() == {"t0": 0}
+    assert campaign.states() == {"t0": "decided"}
+
+
+def test_a_task_that_lost_an_opinion_is_decided_anew(database: Database) -> None:
+    campaign = Campaign(database, tasks=2, overlap={"labels": 2, "most": 2})
+    by = uuid4().hex
+    campaign.answer(*(said("t0", by=who) for who in (by, "bob", "cy")), said("t1", "ham", by=by), said("t1", by="bob"))
+    with database.transaction() as session:
+        session.execute(text("update task set state = 'disputed' where campaign_id = :id and key = 't1'"), {"id": campaign.id})
+    assert campaign.rows.tick(campaign.id).decided == 1
+    first = next(campaign.rows.export(campaign.id))
+    assert len(first["opinions"]) == 3
+    block(database, by)
+    tick = campaign.rows.tick(campaign.id)
+    assert campaign.states() == {"t0": "decided", "t1": "open"}
+    assert (tick.decided, next(campaign.rows.export(campaign.id))["posterior"] == first["posterior"]) == (1, False)
+
+
+def test_a_deletion_after_the_end_is_kept_and_changes_nothing(database: Database) -> None:
+    campaign = Campaign(database, tasks=1)
+    campaign.answer(said("t0"))
+    campaign.rows.tick(campaign.id)
+    campaign.rows.close(campaign.id, "enough")
+    exported = list(campaign.rows.export(campaign.id))
+    assert campaign.answer(said("t0", deleted=True)) == [S.DELETED]
+    assert campaign.rows.annotations(campaign.id) == {S.DELETED: 1, S.VALID: 1}
+    assert campaign.counted() == {"t0": 1}
+    assert list(campaign.rows.export(campaign.id)) == exported
+
+
+def test_the_last_look_waits_for_late_answers(database: Database) -> None:
+    campaign = Campaign(database, tasks=1)
+    campaign.answer(said("t0"))
+    campaign.rows.close(campaign.id, "enough")
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as session:
+            assert campaign.labels.accept_within(session, campaign.id, [said("t0", by="bob")])[0].status is S.LATE
+            look = pool.submit(campaign.rows.tick, campaign.id)
+            time.sleep(0.3)
+        assert look.result().decided == 1
+
+
 def test_nothing_counts_after_the_end(database: Database) -> None:
     campaign = Campaign(database, tasks=40)
     with ThreadPoolExecutor(4) as pool:
@@ -258,3 +336,9 @@ def shift(campaign: Campaign, hours: int) -> None:
     earlier = "opened_at = opened_at - :by * interval '1 hour', deadline = deadline - :by * interval '1 hour'"
     with campaign.database.transaction() as session:
         session.execute(text(f"update campaign set {earlier} where id = :id"), {"by": hours, "id": campaign.id})
+
+
+def block(database: Database, labeler: str) -> None:
+    """As failing on gold does."""
+    with database.transaction() as session:
+        session.execute(text("update labeler set status = 'blocked', requeue_due = true where principal = :who"), {"who": labeler})

@@ -46,14 +46,16 @@ class Outcome:
 def accept(arrival: Arrival, earlier: list[Earlier], campaign: CampaignState, task: TaskState, labeler: LabelerStatus) -> Outcome:
     """The outcome of one answer. Whatever the order in which answers arrive, the newest one of each labeler to a task counts.
 
-    A deletion is kept as a tombstone, so that one which overtakes its own answer still deletes it.
+    A deletion is kept as a tombstone, so that one which overtakes its own answer still deletes it. After the campaign's end it changes
+    no earlier answer: what was exported stays so.
     """
     same_key = [each for each in earlier if each.source_key == arrival.source_key]
     for each in same_key:
         if each.revision == arrival.revision:
             return Outcome(status=each.status, duplicate=True)
     if arrival.deleted:
-        gone = {each.id: S.DELETED for each in same_key if each.status is not S.DELETED}
+        over = campaign is CampaignState.CLOSED
+        gone = {each.id: S.DELETED for each in same_key if not over and each.status is not S.DELETED}
         return Outcome(status=S.DELETED, changes=gone)
     if any(each.status is S.DELETED for each in same_key):
         return Outcome(status=S.DELETED)

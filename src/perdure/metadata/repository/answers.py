@@ -26,6 +26,7 @@ from perdure.metadata.repository.rows import Rows
 
 S = AnnotationStatus
 STANDING = (S.VALID, S.SKIPPED)
+ADJUDICATED = "adjudicated"  # the method of a decision by hand: no change of opinions takes it back
 _SPECS = 1_000  # kept at most
 
 # one statement for any number of rows, and none that is made anew for each number of them
@@ -108,6 +109,7 @@ class _Task:
     gold: Any
     valid: int
     skips: int
+    adjudicated: bool = False
 
 
 @dataclass(kw_only=True)
@@ -192,6 +194,9 @@ class AnswerRows(Rows):
             )
             for each in found
         }
+        if any(answer.deleted for answer in answers):  # nothing else takes back an opinion of a task that is decided
+            kept = adjudicated(session, {task.id for task in tasks.values() if task.state is TaskState.DECIDED})
+            tasks = {key: replace(task, adjudicated=task.id in kept) for key, task in tasks.items()}
         labelers = self._labelers(session, {answer.labeler for answer in answers})
         return _Batch(
             campaign=campaign,
@@ -315,7 +320,7 @@ class AnswerRows(Rows):
         if outcome.status in STANDING:
             ended = AssignmentState.SKIPPED if answer.skip else AssignmentState.SUBMITTED
             batch.ended[task.id, labeler.id] = ended
-        if task.state is TaskState.DECIDED and valid:
+        if task.state is TaskState.DECIDED and valid and not task.adjudicated:
             batch.undecided.add(task.id)
         batch.touched[task.key] = _counted(task, valid, skips, batch.spec)
 
@@ -399,13 +404,24 @@ def _name(source: str, key: str) -> str:
 def _counted(task: _Task, valid: int, skips: int, spec: Campaign) -> _Task:
     """The task with so many more opinions and skips, in the state that follows."""
     task = replace(task, valid=task.valid + valid, skips=task.skips + skips)
-    if task.state is TaskState.REJECTED or task.gold is not None or (task.state is TaskState.DECIDED and not valid):
+    if task.state is TaskState.REJECTED or task.gold is not None or task.adjudicated or (task.state is TaskState.DECIDED and not valid):
         return task
-    if task.valid >= task.overlap:
-        state = TaskState.DISPUTED if task.state is TaskState.DISPUTED else TaskState.FULL
-    else:
-        state = TaskState.DISPUTED if task.skips >= spec.skips else TaskState.OPEN
-    return replace(task, state=state)
+    return replace(task, state=state_of(task.state, task.valid, task.overlap, task.skips, spec.skips))
+
+
+def state_of(state: TaskState, valid: int, overlap: int, skips: int, allowed: int) -> TaskState:
+    """The state of a task that was in *state*, once so many opinions and skips are left."""
+    if valid >= overlap:
+        return TaskState.DISPUTED if state is TaskState.DISPUTED else TaskState.FULL
+    return TaskState.DISPUTED if skips >= allowed else TaskState.OPEN
+
+
+def adjudicated(session: Session, tasks: set[UUID]) -> set[UUID]:
+    """Those of the *tasks*, held by the caller, that were decided by hand."""
+    if not tasks:
+        return set()
+    d = t.Decision
+    return set(session.scalars(select(d.task_id).where(d.task_id.in_(tasks), d.method == ADJUDICATED)))
 
 
 def _judge(labeler: _Labeler, right: bool, gold: Gold) -> None:

@@ -23,7 +23,7 @@ from perdure.messages.common import ArtifactRef
 from perdure.messages.labeling import AnnotationStatus, CampaignState, TaskState, Tick
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
-from perdure.metadata.repository.answers import poke, share_campaign
+from perdure.metadata.repository.answers import ADJUDICATED, poke, share_campaign
 from perdure.metadata.repository.campaigns import PlainCampaignRows
 from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
@@ -37,17 +37,21 @@ class CampaignRows(PlainCampaignRows):
 
     def tick(self, campaign: UUID, limit: int = 500) -> Tick:
         """Decide up to *limit* tasks, climb the ladder, say whether the campaign is over."""
+        requeue_blocked(self._database, self._tenant)
         with self._database.transaction() as session:
-            requeue_blocked(session, self._tenant)
-        with self._database.transaction() as session:
-            row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant)).one()
+            share_campaign(session, campaign)
+            query = select(t.Campaign).where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant)
+            row = session.scalars(query).one()
             spec = load(row.spec)
-            decided = self._decide(session, campaign, spec, limit)
-            row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
+            decided = self._decide(session, row, spec, limit)
+            left = row.total - row.decided - row.rejected - decided.ended
+            # only what changes the campaign waits for its row: whoever answers holds tasks before it
+            lowered = self._climb(session, row, spec, left, closing=False)
+            row = session.scalars(query.with_for_update().execution_options(populate_existing=True)).one()
             row.decided += decided.ended
             session.flush()
             imports = self._imports(session, campaign)
-            lowered = self._climb(session, row, spec)
+            self._climb(session, row, spec, row.total - row.decided - row.rejected, closing=True)
             over = self._over(session, row, spec, importing=bool(imports))
             due = self._until_due(row, spec, self._now(session))
             unfinished = row.total - row.decided - row.rejected
@@ -66,13 +70,16 @@ class CampaignRows(PlainCampaignRows):
 
     # --- decisions -----------------------------------------------------------------------------------------------------
 
-    def _decide(self, session: Session, campaign: UUID, spec: Campaign, limit: int) -> _Looked:
+    def _decide(self, session: Session, row: t.Campaign, spec: Campaign, limit: int) -> _Looked:
+        campaign = row.id
+        # after the end a task may be held by an answer that is late: none is left out, as this may be the last look
+        skip = row.state is not CampaignState.CLOSED
         full = session.scalars(  # ids only: payloads may be large
             select(t.Task.id)
             .where(t.Task.campaign_id == campaign, t.Task.state == TaskState.FULL)
             .order_by(t.Task.id)
             .limit(limit)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=skip)
         ).all()
         opinions = self._opinions(session, full)
         rows: list[dict[str, Any]] = []
@@ -113,7 +120,7 @@ class CampaignRows(PlainCampaignRows):
         return opinions
 
     def adjudicate(self, campaign: UUID, task: str, actor: str, value: Any, reason: str) -> None:
-        """Decide a disputed task by hand. Raises NotFound, InvalidInput; Conflict for one of its own labelers, or another decision."""
+        """Decide a disputed task by hand. Raises NotFound, InvalidInput; Conflict for one of its own labelers, or one not disputed."""
         with self._database.transaction() as session:
             share_campaign(session, campaign)
             found = session.scalars(
@@ -129,10 +136,14 @@ class CampaignRows(PlainCampaignRows):
                 if known.decided_by == plain(actor) and known.label == value:
                     return
                 raise Conflict(f"the task {task!r} is decided already", field="task")
+            if row.state is CampaignState.CLOSED:
+                raise Conflict(f"the campaign {row.name!r} is closed", field="campaign")
+            if found.state is not TaskState.DISPUTED or found.gold is not None:
+                raise Conflict(f"the task {task!r} is not disputed", field="task", remedy="leave it to its labelers")
             given = self._opinions(session, [found.id]).get(found.id, [])
             if any(opinion.labeler == actor for _, opinion in given):
                 raise Conflict("who answered a task does not adjudicate it", field="actor", remedy="let somebody else decide")
-            verdict = Consensus(verdict=Verdict.DECIDED, label=value, posterior=1.0, method="adjudicated")
+            verdict = Consensus(verdict=Verdict.DECIDED, label=value, posterior=1.0, method=ADJUDICATED)
             session.execute(
                 insert(t.Decision),
                 [{**_decision(self._tenant, found.id, campaign, verdict, given), "decided_by": plain(actor), "reason": plain(reason)}],
@@ -165,14 +176,14 @@ class CampaignRows(PlainCampaignRows):
     def _now(self, session: Session) -> datetime:
         return session.scalars(select(func.now())).one()
 
-    def _climb(self, session: Session, row: t.Campaign, spec: Campaign) -> bool:
-        """Every rung that is due, once. Whether there may be more to decide now."""
-        climbed = [self._step(session, row, spec, number, rung) for number, rung in _due(row, spec, self._now(session))]
+    def _climb(self, session: Session, row: t.Campaign, spec: Campaign, left: int, *, closing: bool) -> bool:
+        """Every rung that is due, once: those that close the campaign, or the others. Whether there may be more to decide now."""
+        due = [each for each in _due(row, spec, self._now(session)) if (each[1].then == "close") == closing]
+        climbed = [self._step(session, row, spec, number, rung, left) for number, rung in due]
         return any(climbed)
 
-    def _step(self, session: Session, row: t.Campaign, spec: Campaign, number: int, rung: Rung) -> bool:
+    def _step(self, session: Session, row: t.Campaign, spec: Campaign, number: int, rung: Rung, left: int) -> bool:
         """One rung: an event, a message to people, and what the rung does."""
-        left = row.total - row.decided - row.rejected
         detail = {"after": rung.after, "left": left, "tell": rung.tell or spec.owner}
         if not self._note(session, row.id, f"rung/{number}/{row.deadline}", rung.then, "perdure", detail):
             return False
@@ -182,6 +193,8 @@ class CampaignRows(PlainCampaignRows):
             row.closed_reason = f"closed at {rung.after:.0%} of its time, with {left} tasks left"
         elif rung.then == "lower_overlap":
             asked = (t.Task.campaign_id == row.id, t.Task.state == TaskState.OPEN, t.Task.gold.is_(None))
+            held = select(t.Task.id).where(*asked).order_by(t.Task.id).with_for_update().subquery()  # in the order of all others
+            session.execute(select(func.count()).select_from(held))
             session.execute(update(t.Task).where(*asked, t.Task.overlap > 1).values(overlap=t.Task.overlap - 1))
             session.execute(update(t.Task).where(*asked, t.Task.n_valid >= t.Task.overlap).values(state=TaskState.FULL))
         return rung.then == "lower_overlap"
