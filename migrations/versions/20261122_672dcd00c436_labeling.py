@@ -298,6 +298,7 @@ def upgrade() -> None:
             sa.Enum("valid", "superseded", "late", "skipped", "blocked", "deleted", name="annotationstatus", **Checked),
             nullable=False,
         ),
+        sa.Column("judged", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("event_time", Moment, nullable=False),
         sa.Column("created_at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["task_id"], ["task.id"], name=op.f("fk_annotation_task_id")),
@@ -314,9 +315,11 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("status in ('valid', 'skipped')"),
     )
+    op.create_index("uq_annotation_judged", "annotation", ["task_id", "labeler_id"], unique=True, postgresql_where=sa.text("judged"))
 
 
 def downgrade() -> None:
+    op.drop_index("uq_annotation_judged", table_name="annotation", postgresql_where=sa.text("judged"))
     op.drop_index("uq_annotation_standing", table_name="annotation", postgresql_where=sa.text("status in ('valid', 'skipped')"))
     op.drop_index(op.f("ix_annotation_labeler_id_created_at"), table_name="annotation")
     op.drop_table("annotation")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -165,6 +165,50 @@ def test_a_labeler_who_fails_on_gold_is_blocked_and_asked_after(database: Databa
     assert sorted(campaign.states().values()) == ["decided", "open", "open", "open", "open"]
     assert sum(campaign.counted()[f"t{n}"] for n in range(3)) == 1
     assert campaign.answer(said("t0", by="eve", key="again", at=9)) in ([S.BLOCKED], [S.SUPERSEDED])
+
+
+def judged(database: Database, labeler: str) -> tuple[int, int]:
+    with database.transaction() as session:
+        query = text("select gold_right, gold_wrong from labeler where principal = :who")
+        return tuple(session.execute(query, {"who": labeler}).one())
+
+
+def test_gold_is_judged_once_a_task(database: Database) -> None:
+    campaign, who = Campaign(database), uuid4().hex
+    campaign.rows.put_tasks(campaign.id, [NewTask(key=f"g{n}", payload={}, gold="ham") for n in range(2)])
+    campaign.answer(said("g0", None, by=who, skip=True))
+    assert judged(database, who) == (0, 0)
+    campaign.answer(said("g0", by=who, at=1))
+    campaign.answer(said("g0", "ham", by=who, at=2))
+    assert judged(database, who) == (0, 1)
+    campaign.answer(said("g1", "ham", by=who))
+    campaign.answer(said("g1", by=who, deleted=True))
+    assert campaign.answer(said("g1", "ham", by=who, key="again", at=3)) == [S.VALID]
+    assert judged(database, who) == (1, 1)
+
+
+def test_answers_to_gold_at_once_are_all_counted(database: Database) -> None:
+    campaign, who = Campaign(database), uuid4().hex
+    campaign.rows.put_tasks(campaign.id, [NewTask(key=f"g{n}", payload={}, gold="ham") for n in range(24)])
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: campaign.answer(said(f"g{n}", "ham", by=who)), range(24)))
+    assert judged(database, who) == (24, 0)
+
+
+def test_a_deadline_that_no_calendar_has_is_refused(database: Database) -> None:
+    campaign = Campaign(database, deadline="3650d")
+    for deadline in (datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), datetime(2200, 1, 1, tzinfo=UTC)):
+        with pytest.raises(InvalidInput, match="out of reach"):
+            campaign.rows.command(campaign.id, "extend", "far", CampaignCommand(deadline=deadline))
+    assert campaign.rows.tick(campaign.id).over is None
+
+
+def test_a_task_is_leased_once_to_a_labeler_who_asks_twice_at_once(database: Database) -> None:
+    campaign = Campaign(database, tasks=2, overlap={"labels": 9, "most": 9})
+    with ThreadPoolExecutor(6) as pool:
+        found = [lease for each in pool.map(lambda _: campaign.labels.lease(campaign.id, "ada", 2), range(6)) for lease in each]
+    assert len(found) == len({lease.task for lease in found})
+    assert len([each for each in campaign.labels.held([(lease.assignment, lease.token) for lease in found]) if each]) == len(found)
 
 
 def test_a_decided_answer_that_is_taken_back_is_asked_again(database: Database) -> None:

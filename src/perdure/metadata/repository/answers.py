@@ -87,6 +87,13 @@ _TASKS = text(
     """
 )
 _LABELERS = text("select id, principal, status, gold_right, gold_wrong from labeler where id = any(cast(:ids as uuid[]))")
+_LABELERS_HELD = text(f"{_LABELERS.text} order by id for update")
+_JUDGED = text(
+    """
+    select task_id, labeler_id from annotation
+     where task_id = any(cast(:tasks as uuid[])) and labeler_id = any(cast(:labelers as uuid[])) and judged
+    """
+)
 # Two index scans: an OR of both would be neither. Statuses in these words, as the index has them: a parameter would not find it.
 # Sources and keys are not paired: that would be a filter over all answers of the campaign; what is found beyond is left out.
 _GIVEN = text(
@@ -154,6 +161,8 @@ class _Batch:
     changes: dict[UUID, AnnotationStatus] = field(default_factory=dict)
     touched: dict[str, _Task] = field(default_factory=dict)
     undecided: set[UUID] = field(default_factory=set)
+    judged: set[tuple[UUID, UUID]]  # gold tasks with labelers who answered them before
+    judging: set[UUID] = field(default_factory=set)
     ended: dict[tuple[UUID, UUID], AssignmentState] = field(default_factory=dict)
 
 
@@ -197,7 +206,8 @@ class AnswerRows(Rows):
         if any(answer.deleted for answer in answers):  # nothing else takes back an opinion of a task that is decided
             kept = adjudicated(session, {task.id for task in tasks.values() if task.state is TaskState.DECIDED})
             tasks = {key: replace(task, adjudicated=task.id in kept) for key, task in tasks.items()}
-        labelers = self._labelers(session, {answer.labeler for answer in answers})
+        gold = [task.id for task in tasks.values() if task.gold is not None]
+        labelers = self._labelers(session, {answer.labeler for answer in answers}, held=bool(gold))
         return _Batch(
             campaign=campaign,
             spec=self._spec(row.spec_sha256, row.spec),
@@ -205,6 +215,7 @@ class AnswerRows(Rows):
             workflow_id=row.workflow_id,
             tasks=tasks,
             labelers=labelers,
+            judged=self._known_gold(session, gold, labelers.values()),
             given=self._given(session, campaign, tasks.values(), labelers.values(), answers),
         )
 
@@ -215,16 +226,25 @@ class AnswerRows(Rows):
             self._specs[digest] = load_campaign(raw)
         return self._specs[digest]
 
-    def _labelers(self, session: Session, principals: set[str]) -> dict[str, _Labeler]:
+    def _labelers(self, session: Session, principals: set[str], *, held: bool) -> dict[str, _Labeler]:
+        """Held where they may be judged: two answers at once count both."""
         ids = [identity(self._tenant, "labeler", name) for name in principals]
         found = session.execute(_LABELERS, {"ids": ids}).all()
         if len(found) < len(principals):
             self.known(session, principals)
             found = session.execute(_LABELERS, {"ids": ids}).all()
+        if held:  # last: whoever holds a labeler waits for nobody who adds one
+            found = session.execute(_LABELERS_HELD, {"ids": ids}).all()
         return {
             row.principal: _Labeler(id=row.id, status=LabelerStatus(row.status), right=row.gold_right, wrong=row.gold_wrong)
             for row in found
         }
+
+    def _known_gold(self, session: Session, gold: list[UUID], labelers: Iterable[_Labeler]) -> set[tuple[UUID, UUID]]:
+        if not gold:
+            return set()
+        found = session.execute(_JUDGED, {"tasks": gold, "labelers": [each.id for each in labelers]})
+        return {(row.task_id, row.labeler_id) for row in found}
 
     def known(self, session: Session, principals: Iterable[str]) -> dict[str, t.Labeler]:
         """The labelers of these names, new ones too."""
@@ -292,9 +312,10 @@ class AnswerRows(Rows):
         was = [given[key].status for key in outcome.changes]
         valid = (outcome.status is S.VALID) - was.count(S.VALID)
         skips = (outcome.status is S.SKIPPED) - was.count(S.SKIPPED)
-        first = outcome.status is S.VALID and not any(status in STANDING for status in was)
-        if first and task.gold is not None:
+        if outcome.status is S.VALID and task.gold is not None and (task.id, labeler.id) not in batch.judged:
             _judge(labeler, canonical(answer.value) == canonical(task.gold), batch.spec.gold)
+            batch.judged.add((task.id, labeler.id))
+            batch.judging.add(id)
         for key, status in outcome.changes.items():
             given[key] = replace(given[key], status=status)
             if key in batch.annotations:
@@ -356,6 +377,8 @@ class AnswerRows(Rows):
             session.execute(update(t.Campaign).where(t.Campaign.id == batch.campaign).values(decided=t.Campaign.decided - gone))
 
     def _judged(self, session: Session, batch: _Batch) -> None:
+        if batch.judging:
+            session.execute(update(t.Annotation).where(t.Annotation.id.in_(batch.judging)).values(judged=True))
         for each in batch.labelers.values():
             if each.changed:
                 session.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from perdure.metadata.repository.answers import own_campaign, poke
 from perdure.metadata.repository.rows import Rows
 
 GOLD_OVERLAP = 1_000_000  # a gold task is never full: everybody may be asked
+FARTHEST = timedelta(days=3650)  # a deadline; beyond the year 9999 there is none that could be read again
 _EXPORTED = 500  # tasks read at once
 
 # One statement for any number of rows: a third of the processor time of SQLAlchemy's bulk insert. COPY would save another quarter, and
@@ -299,9 +300,16 @@ def campaign_row(row: t.Campaign) -> CampaignRow:
     )
 
 
-def _later(command: CampaignCommand, now: datetime | None) -> datetime:
+def _later(command: CampaignCommand, known: datetime | None) -> datetime:
     if command.deadline is None or command.deadline.tzinfo is None:
         raise InvalidInput("a deadline with its time zone is needed", field="deadline", remedy='write {"deadline": "2027-01-31T12:00:00Z"}')
-    if now is not None and command.deadline <= now:
-        raise InvalidInput(f"the deadline is {now.isoformat()} already", field="deadline", remedy="name a later one")
-    return command.deadline
+    try:
+        deadline = command.deadline.astimezone(UTC)
+    except OverflowError:  # at an end of the calendar
+        deadline = None
+    last = datetime.now(UTC) + FARTHEST
+    if deadline is None or deadline > last:
+        raise InvalidInput("the deadline is out of reach", field="deadline", remedy=f"name one before {last.date().isoformat()}")
+    if known is not None and deadline <= known:
+        raise InvalidInput(f"the deadline is {known.isoformat()} already", field="deadline", remedy="name a later one")
+    return deadline

@@ -41,7 +41,7 @@ class LabelRows(AnswerRows):
             self._expire(session, who.id)
             chosen = self._gold(session, campaign, who.id, spec, most)
             chosen += self._free(session, campaign, who.id, most - len(chosen))
-            return [self._hold(session, task, who.id, spec) for task in chosen]
+            return [lease for task in chosen if (lease := self._hold(session, task, who.id, spec))]
 
     def extend(self, assignment: UUID, token: UUID) -> datetime:
         """Hold a lease for longer. Raises LeaseLost."""
@@ -131,7 +131,8 @@ class LabelRows(AnswerRows):
         query = select(task).where(task.campaign_id == campaign, task.gold.is_not(None), ~_answered(labeler), ~_has(labeler))
         return list(session.scalars(query.order_by(func.random()).limit(1).with_for_update(skip_locked=True)))
 
-    def _hold(self, session: Session, task: t.Task, labeler: UUID, spec: Campaign) -> Lease:
+    def _hold(self, session: Session, task: t.Task, labeler: UUID, spec: Campaign) -> Lease | None:
+        """None where this labeler has come to hold the task by another request at the same time."""
         shown = task.prediction is not None and spec.predictions.show and random.random() >= spec.predictions.blind
         lease = Lease(
             assignment=uuid4(),
@@ -141,7 +142,7 @@ class LabelRows(AnswerRows):
             payload=task.payload,
             prediction=task.prediction if shown else None,
         )
-        self._add(
+        added = self._add(
             session,
             t.Assignment,
             id=lease.assignment,
@@ -152,7 +153,7 @@ class LabelRows(AnswerRows):
             expires_at=lease.expires_at,
             prediction_shown=shown,
         )
-        return lease
+        return lease if added else None
 
 
 def _answered(labeler: UUID) -> ColumnElement[bool]:

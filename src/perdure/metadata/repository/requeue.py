@@ -20,13 +20,18 @@ def requeue_blocked(database: Database, tenant: str) -> None:
         blocked = session.scalars(select(t.Labeler.id).where(t.Labeler.tenant == tenant, t.Labeler.requeue_due)).all()
     for labeler in blocked:
         with database.transaction() as session:
-            _take_back(session, tenant, labeler)
-            # at last, as whoever answers holds tasks before labelers
+            undecided = _take_back(session, labeler)
+            # in this order, as whoever answers holds tasks before labelers, and both before campaigns
             session.execute(update(t.Labeler).where(t.Labeler.id == labeler).values(requeue_due=False))
+            for campaign, count in undecided:
+                session.execute(update(t.Campaign).where(t.Campaign.id == campaign.id).values(decided=t.Campaign.decided - count))
+                poke(session, tenant, campaign.workflow_id)
 
 
-def _take_back(session: Session, tenant: str, labeler: UUID) -> None:
+def _take_back(session: Session, labeler: UUID) -> list[tuple[t.Campaign, int]]:
+    """The campaigns that were looked at, and of how many tasks in each the decision is gone."""
     a = t.Annotation
+    looked = []
     mine = select(t.Campaign.id).where(t.Campaign.id.in_(select(a.campaign_id).where(a.labeler_id == labeler)))
     for id in session.scalars(mine.where(t.Campaign.state != CampaignState.CLOSED).order_by(t.Campaign.id)).all():
         share_campaign(session, id)
@@ -64,5 +69,5 @@ def _take_back(session: Session, tenant: str, labeler: UUID) -> None:
             task.state = state_of(task.state, task.n_valid, task.overlap, task.n_skip, spec.skips)
         session.flush()
         gone = session.scalars(delete(t.Decision).where(t.Decision.task_id.in_(undecided)).returning(t.Decision.task_id)).all()
-        session.execute(update(t.Campaign).where(t.Campaign.id == campaign.id).values(decided=t.Campaign.decided - len(gone)))
-        poke(session, tenant, campaign.workflow_id)
+        looked.append((campaign, len(gone)))
+    return looked

@@ -138,6 +138,7 @@ class Annotation(Base):
     __table_args__ = (
         UniqueConstraint("campaign_id", "source", "source_key", "revision"),
         Index("uq_annotation_standing", "task_id", "labeler_id", unique=True, postgresql_where=text("status in ('valid', 'skipped')")),
+        Index("uq_annotation_judged", "task_id", "labeler_id", unique=True, postgresql_where=text("judged")),
         Index(None, "labeler_id", "created_at"),
     )
 
@@ -154,6 +155,7 @@ class Annotation(Base):
     duration_ms: Mapped[int | None]
     prediction_shown: Mapped[bool] = mapped_column(server_default="false")
     status: Mapped[AnnotationStatus]
+    judged: Mapped[bool] = mapped_column(server_default="false")  # counted in its labeler's answers to gold, which is done once a task
     event_time: Mapped[datetime]
     created_at: Mapped[Created]
 
