@@ -297,6 +297,22 @@ def test_the_last_look_waits_for_late_answers(database: Database) -> None:
         assert look.result().decided == 1
 
 
+def test_what_got_more_to_do_is_not_closed(database: Database) -> None:
+    campaign = Campaign(database, tasks=1)
+    campaign.answer(said("t0"))
+    reason = campaign.rows.tick(campaign.id).over
+    assert reason == "every task has its label"
+    manifest = ArtifactRef(uri="s3://b/tasks", sha256="2" * 64)
+    campaign.rows.announce(campaign.id, manifest)
+    assert campaign.rows.close(campaign.id, reason, only_if_over=True).state is CampaignState.OPEN
+    campaign.rows.add_tasks(campaign.id, manifest, 1, [NewTask(key="t1", payload={})], last=True)
+    assert campaign.rows.close(campaign.id, reason, only_if_over=True).state is CampaignState.OPEN
+    campaign.answer(said("t1"))
+    assert campaign.rows.tick(campaign.id).over == reason
+    for _ in range(2):
+        assert campaign.rows.close(campaign.id, reason, only_if_over=True).state is CampaignState.CLOSED
+
+
 def test_nothing_counts_after_the_end(database: Database) -> None:
     campaign = Campaign(database, tasks=40)
     with ThreadPoolExecutor(4) as pool:

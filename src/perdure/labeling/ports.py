@@ -163,8 +163,11 @@ class Campaigns(Protocol):
     def adjudicate(self, campaign: UUID, task: str, actor: str, value: Any, reason: str) -> None:
         """Decide a task by hand. Raises Conflict for one of its own labelers, or a task that is decided otherwise."""
 
-    def close(self, campaign: UUID, reason: str) -> CampaignRow:
-        """No answer is valid from here on. Waits for answers that are being committed."""
+    def close(self, campaign: UUID, reason: str, *, only_if_over: bool = False) -> CampaignRow:
+        """No answer is valid from here on. Waits for answers that are being committed.
+
+        *only_if_over* leaves a campaign open that has got more to do since it was found to be over: the row's state tells.
+        """
 
     def export(self, campaign: UUID) -> Iterator[Json]:
         """Each decided task by its key: label, posterior, opinions with their labelers. The same every time once the campaign is closed."""

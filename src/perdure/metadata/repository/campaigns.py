@@ -20,7 +20,7 @@ from perdure.messages.labeling import AnnotationStatus, CampaignCommand, Campaig
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.access import NAME
-from perdure.metadata.repository.answers import own_campaign, poke
+from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.rows import Rows
 
 GOLD_OVERLAP = 1_000_000  # a gold task is never full: everybody may be asked
@@ -55,7 +55,7 @@ _COMMANDS: dict[str, dict[CampaignState, CampaignState]] = {
 
 
 class PlainCampaignRows(Rows):
-    """`perdure.labeling.ports.Campaigns` on Postgres, but for its tick."""
+    """`perdure.labeling.ports.Campaigns` on Postgres, but for its tick and its end."""
 
     def open(self, name: str, spec: Json | None, workflow_id: str, requested_by: str) -> CampaignRow:
         """The campaign of this name, made where *spec* is given. Raises InvalidInput, NotFound; Conflict for another spec or workflow."""
@@ -182,18 +182,6 @@ class PlainCampaignRows(Rows):
             self._note(session, campaign, key, kind, command.actor, {"reason": command.reason, "deadline": str(command.deadline or "")})
             poke(session, self._tenant, row.workflow_id)
             session.flush()
-            return campaign_row(row)
-
-    def close(self, campaign: UUID, reason: str) -> CampaignRow:
-        """No answer is valid from here on. Waits for answers that are being committed."""
-        with self._database.transaction() as session:
-            own_campaign(session, campaign)
-            row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
-            if row.state is not CampaignState.CLOSED:
-                row.state, row.closed_reason, row.closed_at = CampaignState.CLOSED, row.closed_reason or reason, datetime.now(UTC)
-                row.version += 1
-                self._note(session, campaign, "close", "closed", "perdure", {"reason": row.closed_reason})
-                session.flush()
             return campaign_row(row)
 
     def export(self, campaign: UUID) -> Iterator[Json]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +18,14 @@ from sqlalchemy.orm import Session
 from perdure.errors import Conflict, InvalidInput, NotFound
 from perdure.keys import digest
 from perdure.labeling.consensus import Consensus, Opinion, Verdict, decide
+from perdure.labeling.ports import CampaignRow
 from perdure.labeling.spec import Campaign, Rung, load
 from perdure.messages.common import ArtifactRef
 from perdure.messages.labeling import AnnotationStatus, CampaignState, TaskState, Tick
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
-from perdure.metadata.repository.answers import ADJUDICATED, poke, share_campaign
-from perdure.metadata.repository.campaigns import PlainCampaignRows
+from perdure.metadata.repository.answers import ADJUDICATED, own_campaign, poke, share_campaign
+from perdure.metadata.repository.campaigns import PlainCampaignRows, campaign_row
 from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
 
@@ -67,6 +68,23 @@ class CampaignRows(PlainCampaignRows):
             more=decided.looked >= limit or lowered,
             imports=imports if row.state is not CampaignState.CLOSED else [],
         )
+
+    def close(self, campaign: UUID, reason: str, *, only_if_over: bool = False) -> CampaignRow:
+        """No answer is valid from here on. Waits for answers that are being committed.
+
+        *only_if_over* leaves a campaign open that has got more to do since it was found to be over: the row's state tells.
+        """
+        with self._database.transaction() as session:
+            own_campaign(session, campaign)
+            row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
+            if only_if_over and self._over(session, row, load(row.spec), importing=bool(self._imports(session, campaign))) is None:
+                return campaign_row(row)
+            if row.state is not CampaignState.CLOSED:
+                row.state, row.closed_reason, row.closed_at = CampaignState.CLOSED, row.closed_reason or reason, datetime.now(UTC)
+                row.version += 1
+                self._note(session, campaign, "close", "closed", "perdure", {"reason": row.closed_reason})
+                session.flush()
+            return campaign_row(row)
 
     # --- decisions -----------------------------------------------------------------------------------------------------
 
