@@ -109,8 +109,8 @@ class LabelingActivities:
 
     @activity.defn(name="labeling.close", no_thread_cancel_exception=True)
     def close(self, request: CloseCampaign) -> CampaignStanding:
-        """No answer counts from here on; a repeat is a no-op."""
-        row = self._campaigns.close(request.campaign, request.reason)
+        """No answer counts from here on, if it is over still; a repeat is a no-op."""
+        row = self._campaigns.close(request.campaign, request.reason, only_if_over=True)
         return CampaignStanding(state=row.state, version=row.version, deadline=row.deadline)
 
     @activity.defn(name="labeling.snapshot", no_thread_cancel_exception=True)

@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         CampaignRequest,
         CampaignResult,
         CampaignStanding,
+        CampaignState,
         CloseCampaign,
         ImportTasks,
         OpenCampaign,
@@ -67,8 +68,9 @@ class LabelingCampaign:
         """The snapshot of what people decided, complete or not."""
         try:
             plan = self._plan or await self._open(request)
-            reason = await self._until_over(plan)
-            result = await self._close(plan, reason)
+            result = None
+            while result is None:
+                result = await self._close(plan, await self._until_over(plan))
         except FailureError as err:
             await self._drain("the campaign's workflow has failed")
             raise err if is_cancelled_exception(err) else readable(err) from err
@@ -177,11 +179,16 @@ class LabelingCampaign:
             self._refusal = why
             await workflow.wait_condition(workflow.all_handlers_finished)
 
-    async def _close(self, plan: CampaignPlan, reason: str) -> CampaignResult:
-        """From here on answers are late. What is full is decided, and the decisions become a snapshot."""
+    async def _close(self, plan: CampaignPlan, reason: str) -> CampaignResult | None:
+        """From here on answers are late. What is full is decided, and the decisions become a snapshot.
+
+        None where it is not over any more: tasks came, or a later deadline, after it was looked at.
+        """
         self._enter("closing")
         closing = CloseCampaign(campaign=plan.campaign, reason=reason, patience=plan.patience)
-        await workflow.execute_activity_method(LabelingActivities.close, closing, **ROWS)
+        standing = await workflow.execute_activity_method(LabelingActivities.close, closing, **ROWS)
+        if standing.state is not CampaignState.CLOSED:
+            return None
         tick = await workflow.execute_activity_method(LabelingActivities.tick, _ref(plan), **ROWS)
         while tick.more:
             tick = await workflow.execute_activity_method(LabelingActivities.tick, _ref(plan), **ROWS)
