@@ -144,7 +144,15 @@ async def test_what_is_signed_is_kept_whatever_it_is(
 ) -> None:
     hook = senders.hook(kind, None if kind is HookProvider.SLACK else campaign)
     sign = {HookProvider.STANDARD: hook.signed, LABEL_STUDIO: hook.by_label_studio, HookProvider.SLACK: hook.by_slack}[kind]
-    drawn: set[bytes] = {b"", b"[" * 100_000, b"{}", b"null", rb'{"type": "\ud800"}', b'{"type": ' + b"9" * 5_000 + b"}"}
+    drawn: set[bytes] = {
+        b"",
+        b"[" * 100_000,
+        b"{}",
+        b"null",
+        rb'{"type": "\ud800"}',
+        b'{"action": "ANNOTATION_CREATED", "annotation": [], "task": []}',
+        b'{"type": ' + b"9" * 5_000 + b"}",
+    }
 
     @bounded(max_examples=40, deadline=None, database=None)
     @given(bodies())

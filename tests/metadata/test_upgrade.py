@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from perdure import migrations
 from perdure.config import Settings, resolve_secret
 from perdure.errors import AccessDenied, InvalidInput, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from perdure.metadata.upgrade import check, head, upgrade
@@ -82,6 +84,9 @@ def test_an_older_schema_is_told_and_upgraded(stack: Stack) -> None:
     settings = stack.isolated()
     upgrade(settings)
     with connect(settings) as connection:
+        later = next(Path(migrations.__path__[0], "versions").glob("*_labeling.py")).read_text()
+        for table in reversed(re.findall(r'create_table\(\s*"(\w+)"', later)):
+            connection.execute(f"drop table {table}".encode())
         for view in ("release_history", "model_origin"):
             connection.execute(f"drop view {view}".encode())
         connection.execute("drop trigger append_only on audit; drop function refuse_change()")

@@ -71,7 +71,7 @@ class _One(BaseModel):
 
 
 class _Many(BaseModel):
-    annotation: list[_Annotation]
+    annotation: Annotated[list[_Annotation], Field(min_length=1)]
     task: list[_Task]
 
 
