@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.messages.preparation import DatasetRef, PrepareRequest
     from perdure.messages.promotion import ApprovalState, PromoteRequest, PromotionResult, RecordVote, Vote, VoteDecision
     from perdure.messages.training import TrainRequest, TrainResult
+    from perdure.workflows.children import started
     from perdure.workflows.evaluation import ModelEvaluation
     from perdure.workflows.failures import describe, readable, stop_if_cancelled
     from perdure.workflows.policies import AWAY, CHILD, FOREVER, ROWS
@@ -35,7 +36,6 @@ MODEL = SearchAttributeKey.for_keyword("PerdureModel")
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
 PAUSABLE = ("opening", StepKind.PREPARE, StepKind.TRAIN, StepKind.EVALUATE, "paused")
 """Stages after which there is something to hold."""
-_Started = TypeVar("_Started")
 
 
 @workflow.defn(name="TrainingPipeline")
@@ -84,8 +84,8 @@ class TrainingPipeline:
 
     async def _steps(self, plan: RunPlan) -> RunResult:
         await self._begin(StepKind.PREPARE)
-        preparing = await _started(
-            plan,
+        preparing = await started(
+            plan.patience,
             lambda: workflow.start_child_workflow(
                 DataPreparation.run,
                 PrepareRequest(run_id=plan.run_id, patience=plan.patience, window=plan.window),
@@ -101,8 +101,8 @@ class TrainingPipeline:
         to_evaluate = EvaluateRequest(
             run_id=plan.run_id, patience=plan.patience, model_version=trained.model_version, dataset_version=dataset.dataset_version
         )
-        evaluating = await _started(
-            plan, lambda: workflow.start_child_workflow(ModelEvaluation.run, to_evaluate, id=_child(StepKind.EVALUATE), **CHILD)
+        evaluating = await started(
+            plan.patience, lambda: workflow.start_child_workflow(ModelEvaluation.run, to_evaluate, id=_child(StepKind.EVALUATE), **CHILD)
         )
         evaluated = await evaluating
         await self._begin(StepKind.PROMOTE)
@@ -127,8 +127,8 @@ class TrainingPipeline:
         self._enter(step.value)
 
     async def _train(self, plan: RunPlan, dataset: DatasetRef) -> TrainResult:
-        self._training = await _started(
-            plan,
+        self._training = await started(
+            plan.patience,
             lambda: workflow.start_child_workflow(
                 DistributedTraining.run,
                 TrainRequest(
@@ -153,10 +153,10 @@ class TrainingPipeline:
             model_version=trained.model_version,
             evaluation=evaluated.evaluation,
         )
-        started = await _started(plan, lambda: _promotion(request, f"promote/{plan.model}/{trained.version}"))
-        if isinstance(started, PromotionResult):
-            return started
-        self._promoting = started
+        promoting = await started(plan.patience, lambda: _promotion(request, f"promote/{plan.model}/{trained.version}"))
+        if isinstance(promoting, PromotionResult):
+            return promoting
+        self._promoting = promoting
         try:
             return await self._promoting
         finally:
@@ -315,25 +315,6 @@ class TrainingPipeline:
         await workflow.wait_condition(lambda: self._plan is not None)
         assert self._plan is not None
         return self._plan
-
-
-async def _started(plan: RunPlan, start: Callable[[], Awaitable[_Started]]) -> _Started:
-    """What *start* starts. After a reset the earlier child of the same id may still be ending: it is waited for, with patience.
-
-    Raises Conflict.
-    """
-    pause, deadline = 0.5, workflow.now() + plan.patience
-    while True:
-        try:
-            return await start()
-        except WorkflowAlreadyStartedError as err:
-            if workflow.now() > deadline:
-                raise Conflict(
-                    f"the workflow {err.workflow_id!r} still runs, so this run cannot start its own",
-                    remedy="end that workflow, then reset this run or run again: what was committed is reused",
-                ) from err
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, 15.0)
 
 
 async def _promotion(request: PromoteRequest, id: str) -> workflow.ChildWorkflowHandle[ModelPromotion, PromotionResult] | PromotionResult:
