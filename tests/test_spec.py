@@ -351,3 +351,51 @@ def test_pipeline_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         spec.name = "other"  # type: ignore[misc]
     assert isinstance(spec, Pipeline)
+
+
+LABELED: dict[str, Any] = {**SMALL, "label": {"question": "What is it?"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("label.bacth", 5, "label.bacth: unknown field; did you mean label.batch?"),
+        ("label.random", 2, "label.random: must be at most 1, not 2"),
+        ("label.strategy", "margins", 'label.strategy: must be margin or entropy or least_confidence or random, not "margins"'),
+        ("label.metric", "f2", 'label.metric: "f2" is no metric of a classification; known: roc_auc'),
+        ("label.payload", ["a", "b"], "label.payload: text shows one column, not 2; or use `shows: row`"),
+        ("label.payload", ["label"], 'label.payload[0]: "label" is the target, which people are asked about'),
+        ("label.choices", ["yes"], "label.choices: one choice is no question"),
+        ("label.choices", ["yes", "no", "yes"], 'label.choices[2]: "yes" is named twice'),
+        ("label.shows", "confirm", "label.predictions.show: must be true: what is confirmed has to be shown"),
+        ("label.ladder", [{"after": 0.5, "then": "remind"}], "label.deadline: missing: a ladder leads to a deadline"),
+        ("label.overlap", {"labels": 5, "most": 2}, "label.overlap: `most` must be at least `labels`"),
+        ("label.when", {}, "label.when.confident_below: missing: asked while less than this share"),
+    ],
+)
+def test_mistakes_in_what_people_are_asked(path: str, value: Any, told: str) -> None:
+    found = mistakes(changed(path, value, LABELED))
+    assert len(found) == 1
+    assert found[0].startswith(told)
+
+
+def test_what_people_are_asked_fits_the_data() -> None:
+    raw = changed("data.source.columns", ["label", "text"], LABELED)
+    assert mistakes(changed("label.payload", ["txt"], raw)) == ['label.payload[0]: "txt" is not in data.source.columns; did you mean text?']
+    two = changed("data.target", {"column": "label", "positive": "spam"}, LABELED)
+    assert mistakes(changed("label.choices", ["ham", "eggs"], two)) == [
+        'label.choices: must be the two classes of data.target, of which "spam" is the positive one'
+    ]
+    number = changed("data.target", {"column": "label", "task": "regression"}, LABELED)
+    assert mistakes(changed("label.choices", ["a", "b"], number)) == [
+        "label.strategy: a regression gives no probabilities to be unsure by; use `strategy: random`",
+        "label.choices: a regression has no classes; leave it out: people are asked for a number",
+    ]
+    assert load(changed("label.strategy", "random", number)).label is not None
+
+
+def test_a_round_is_a_campaign() -> None:
+    label = load(changed("label.deadline", "14d", LABELED)).label
+    assert label is not None
+    asked = label.campaign(owner="ann", classes=["no", "yes"])
+    assert (asked["question"], asked["choices"], asked["owner"], asked["deadline"]) == ("What is it?", ["no", "yes"], "ann", "1209600s")

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from perdure.errors import InvalidInput, PerdureError, UnknownTrainer
 from perdure.keys import digest
+from perdure.labelspec import Label
 from perdure.mistakes import Mistake, Where, explain, hidden, meant, mistake, show
 from perdure.specfields import CODE_FORM, CODE_REFERENCE, CodeReference, ColumnName, Duration, Name, Params, duration
+from perdure.specpart import Broken, Part
 from perdure.xgboost_parameters import PARAMETERS, ROUNDS
 from perdure.yamlfile import Document, read
 
@@ -26,30 +27,8 @@ METRICS = {
     "classification": ("roc_auc", "pr_auc", "log_loss", "accuracy", "f1", "precision", "recall", "brier"),
     "regression": ("mae", "rmse", "r2"),
 }
+LOWER_IS_BETTER = ("log_loss", "brier", "mae", "rmse")
 REMEDY = "mend the fields above; `perdure schema` prints the JSON Schema for your editor"
-Broken = Iterator[tuple[Where, str, tuple[str, ...]]]
-
-
-class Part(BaseModel):
-    """A part of the specification: frozen; an unknown field is an error; `rules` are held once its fields are right."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
-
-    def rules(self) -> Broken:
-        """What the fields contradict in each other: where, in which words, and the fields that this was judged by."""
-        yield from ()
-
-    @model_validator(mode="after")
-    def _obey(self) -> Part:
-        broken = [
-            InitErrorDetails(
-                type=PydanticCustomError("rule", "{text}", {"text": text, "by": by, "depth": len(where)}), loc=where, input=None
-            )
-            for where, text, by in self.rules()
-        ]
-        if broken:
-            raise ValidationError.from_exception_data(type(self).__name__, broken)
-        return self
 
 
 class Source(Part):
@@ -286,6 +265,7 @@ class Pipeline(Part):
     data: Data = Field(description="the raw rows, and how they become training rows")
     train: Train = Field(Train(), description="the trainer, its parameters and its workers")
     evaluate: Evaluate = Field(Evaluate(), description="metrics, slices and gates")
+    label: Label | None = Field(None, description="whether and how people are asked about rows that have no label")
     promote: Promote = Field(Promote(), description="how a model that passed its gates is released")
     patience: Duration = duration("10m", "how long a step waits for an unreachable part")
 
@@ -331,6 +311,9 @@ def across(raw: Any) -> Iterator[tuple[Where, str]]:
     known = METRICS.get(task if isinstance(task, str) else "", ())
     named: list[tuple[Where, Any]] = [(("evaluate", "metrics", i), metric) for i, metric in enumerate(_items(raw, "evaluate", "metrics"))]
     named += [(("evaluate", "gates", i, "metric"), _look(gate, "metric")) for i, gate in enumerate(_items(raw, "evaluate", "gates"))]
+    if label := _look(raw, "label"):
+        named += [(("label", "metric"), _look(label, "metric"))]
+        yield from _labeling(raw, label, task)
     for where, metric in named:
         if known and isinstance(metric, str) and metric not in known:
             yield where, f"{show(metric)} is no metric of a {task}{meant(metric, known)}"
@@ -339,6 +322,31 @@ def across(raw: Any) -> Iterator[tuple[Where, str]]:
         yield ("train", "params", "objective"), f"{show(objective)} learns classes, but data.target.task is regression"
     if objective in ("reg:squarederror", "reg:absoluteerror") and task == "classification":
         yield ("train", "params", "objective"), f"{show(objective)} learns numbers, but data.target.task is classification"
+
+
+def _labeling(raw: Any, label: Any, task: Any) -> Iterator[tuple[Where, str]]:
+    """What `label` and the data contradict in each other."""
+    column, positive, choices = _target(raw), _look(raw, "data", "target", "positive"), _items(label, "choices")
+    if task == "regression":
+        if (_look(label, "strategy") or "margin") != "random":
+            yield ("label", "strategy"), "a regression gives no probabilities to be unsure by; use `strategy: random`"
+        if _look(label, "when"):
+            yield ("label", "when"), "a regression gives no probabilities to be confident by; leave it out"
+        if choices:
+            yield ("label", "choices"), "a regression has no classes; leave it out: people are asked for a number"
+    elif positive and choices and (positive not in choices or len(choices) != 2):
+        yield ("label", "choices"), f"must be the two classes of data.target, of which {show(positive)} is the positive one"
+    columns = _items(raw, "data", "source", "columns")
+    for index, name in enumerate(_items(label, "payload")):
+        if name == column:
+            yield ("label", "payload", index), f"{show(name)} is the target, which people are asked about"
+        elif columns and name not in columns:
+            yield ("label", "payload", index), f"{show(name)} is not in data.source.columns{meant(name, columns)}"
+
+
+def _target(raw: Any) -> Any:
+    target = _look(raw, "data", "target")
+    return target if isinstance(target, str) else _look(target, "column")
 
 
 def _look(raw: Any, *path: str) -> Any:
