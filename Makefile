@@ -8,6 +8,7 @@ export PERDURE_HOME ?= $(CURDIR)/.perdure
 export PYTHONDONTWRITEBYTECODE =    # whatever the environment asks for: without kept bytecode every process takes twice as long to start
 INSTALLED := $(VENV)/.installed
 SERVERS := $(PERDURE_HOME)/bin/.ready
+TEST_SERVER := $(PERDURE_HOME)/test-server
 
 KILLS ?= 30
 LABELS ?= 20000
@@ -53,8 +54,15 @@ down: $(INSTALLED) ## stop it; data stays
 demo: setup ## the example pipeline from raw data to a released model, with two kills on the way
 	@$(BIN)/python examples/moderation/demo.py
 
-test: setup ## all tests, on real servers of their own
-	@$(BIN)/pytest
+test: setup $(TEST_SERVER)/.tried ## all tests, on real servers of their own
+	@$(BIN)/pytest -n 2
+
+# Temporal's time-skipping server, for a few tests; without Java, Maven or a network they are skipped
+$(TEST_SERVER)/.tried: infra/test-server/pom.xml
+	@mkdir -p $(@D)
+	@if command -v java mvn >/dev/null; then \
+		timeout 300 mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(@D)/lib || rm -rf $(@D)/lib; fi
+	@touch $@
 
 check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/ruff check

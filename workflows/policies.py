@@ -50,7 +50,7 @@ CHILD: ChildConfig = {
 LOOK_AGAIN = timedelta(minutes=1)
 """A paused training looks at its rows at least so often."""
 VOTES_AGAIN = timedelta(minutes=5)
-"""An open approval looks at its votes at least so often, poked or not."""
+"""An open approval in which nothing happens looks at its votes after this, then twice as late each time."""
 FOREVER = timedelta(days=3650)
 """The patience with which the end of a run that has succeeded is recorded: nothing may falsify it any more."""
 
@@ -60,7 +60,7 @@ PARTITIONS_PER_EXECUTION = 500
 TICK_EVERY = 1.0  # seconds
 """A campaign looks at its rows this often while pokes keep coming; after a quiet time at once."""
 QUIET = timedelta(hours=6)
-"""A campaign in which nothing happens looks twice as late each time without a poke, up to this; its deadlines are timers of their own."""
+"""Who waits for people looks twice as late each time without a poke, up to this; deadlines are timers of their own."""
 TICKS_PER_EXECUTION = 300
 """A campaign continues as new after this many looks (about 12 history events each), or when the server suggests it."""
 AWAY = timedelta(minutes=1)

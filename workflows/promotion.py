@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
         VoteDecision,
     )
     from perdure.workflows.failures import stop_if_cancelled
-    from perdure.workflows.policies import ROWS, VOTES_AGAIN
+    from perdure.workflows.policies import QUIET, ROWS, VOTES_AGAIN
 
 
 @workflow.defn(name="ModelPromotion")
@@ -62,6 +62,7 @@ class ModelPromotion:
     async def _ask(self, plan: PromotionPlan) -> tuple[bool, str]:
         """Wait for votes; each look reads the rows, so a lost poke or a vote by another channel cannot be missed for long."""
         assert plan.until is not None, "there is a deadline where people are asked"
+        quiet = 0  # looks in a row that nobody asked for
         while True:
             self._poked = False
             left = plan.until - workflow.now()  # before the look: a vote that was in time is seen
@@ -80,9 +81,10 @@ class ModelPromotion:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(self._request)
             try:
-                await workflow.wait_condition(lambda: self._poked, timeout=min(left, VOTES_AGAIN))
+                await workflow.wait_condition(lambda: self._poked, timeout=min(left, QUIET, VOTES_AGAIN * (1 << min(quiet, 10))))
+                quiet = 0
             except TimeoutError:
-                workflow.logger.debug("nobody voted meanwhile")
+                quiet += 1
 
     @workflow.signal
     def poke(self) -> None:
