@@ -9,8 +9,10 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from perdure.config import Settings, find_home
 from perdure.local import ports
@@ -20,6 +22,25 @@ from tests.servers import Stack, beside
 Homes = Callable[[], Path]
 SERVERS = find_home() / "bin"  # of the developer, before the variables below are removed
 FOREIGN = ("PERDURE_", "TEMPORAL_", "AWS_", "RAY_", "MLFLOW_")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """With `-n`, a folder's tests run in one process, in their order: they share servers."""
+    config.option.loadscopereorder = False
+    return Folders(config, log)
+
+
+class Folders(LoadScopeScheduling):
+    """The unit of work is a folder."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.split("/")[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest folder first: beside it there is time for all others."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/e2e"))
 
 
 @pytest.fixture(scope="session", autouse=True)
