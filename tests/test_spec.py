@@ -136,6 +136,15 @@ def test_defaults_do_not_change_identity() -> None:
         ("evaluate.gates", [{"metric": "f1", "min": 0, "versus": "champion"}], "min is a bound on the value itself"),
         ("evaluate.gates", [{"metric": "f1", "min": 0, "slice": "a"}], 'evaluate.gates[0].slice: "a" is no column of evaluate.slices'),
         ("evaluate.gates", [{"metric": "f1", "min": float("inf")}], "evaluate.gates[0].min: must be a finite number"),
+        ("evaluate.human", {"rubrik": "pairwise"}, "evaluate.human.rubrik: unknown field; did you mean evaluate.human.rubric?"),
+        ("evaluate.human", {"rubric": "stars"}, 'evaluate.human.rubric: must be pairwise, not "stars"'),
+        ("evaluate.human", {"sample": 0}, "evaluate.human.sample: must be at least 1, not 0"),
+        ("evaluate.human", {"min_win_rate": 55}, "evaluate.human.min_win_rate: must be at most 1, not 55"),
+        ("evaluate.human", {"confidence": 0.5}, "evaluate.human.confidence: must be more than 0.5, not 0.5"),
+        ("evaluate.human", {"columns": []}, "evaluate.human.columns: must not be empty"),
+        ("evaluate.human", {"columns": ["a", "a"]}, 'evaluate.human.columns[1]: "a" is named twice'),
+        ("evaluate.human", {"columns": ["label"]}, 'evaluate.human.columns[0]: "label" is the target, which people are asked about'),
+        ("evaluate.human", {"overlap": {"labels": 3, "most": 1}}, "evaluate.human.overlap: `most` must be at least `labels`"),
         ("promote.approval", {"required": 2, "approvers": ["a", "a"]}, "promote.approval.required: needs 2 votes of 1 approvers"),
     ],
 )
@@ -351,6 +360,19 @@ def test_pipeline_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         spec.name = "other"  # type: ignore[misc]
     assert isinstance(spec, Pipeline)
+
+
+def test_people_who_compare() -> None:
+    human = {"sample": 50, "rubric": "pairwise", "min_win_rate": 0.5}
+    found = load(changed("evaluate.human", human)).evaluate.human
+    assert found is not None
+    assert found.gate() == human
+    asked = found.campaign("ann")
+    assert (asked["choices"], asked["shows"], asked["owner"]) == (["left", "right", "tie"], "pair", "ann")
+    assert asked["deadline"] == "604800s"
+    known = changed("data.source.columns", ["label", "text"])
+    told = 'evaluate.human.columns[0]: "txt" is not in data.source.columns; did you mean text?'
+    assert mistakes(changed("evaluate.human.columns", ["txt"], known)) == [told]
 
 
 LABELED: dict[str, Any] = {**SMALL, "label": {"question": "What is it?"}}

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from perdure.errors import InvalidInput, PerdureError, UnknownTrainer
+from perdure.humanspec import Human
 from perdure.keys import digest
 from perdure.labelspec import Label
 from perdure.mistakes import Mistake, Where, explain, hidden, meant, mistake, show
@@ -224,6 +225,7 @@ class Evaluate(Part):
     metrics: list[str] = Field(default_factory=list, description="default: all of the task's metrics", examples=[["roc_auc", "log_loss"]])
     slices: list[Slice] = Field(default_factory=list, description="groups of rows that are looked at by themselves")
     gates: list[Gate] = Field(default_factory=list, description="conditions that a model must meet to be released")
+    human: Human | None = Field(None, description="whether people compare the model with the one that serves")
     stall: Duration = duration("6h", "an evaluation that says nothing for this long is stopped and started again")
 
     def rules(self) -> Broken:
@@ -314,6 +316,7 @@ def across(raw: Any) -> Iterator[tuple[Where, str]]:
     if label := _look(raw, "label"):
         named += [(("label", "metric"), _look(label, "metric"))]
         yield from _labeling(raw, label, task)
+    yield from _shown(raw, "evaluate", "human", "columns")
     for where, metric in named:
         if known and isinstance(metric, str) and metric not in known:
             yield where, f"{show(metric)} is no metric of a {task}{meant(metric, known)}"
@@ -326,7 +329,7 @@ def across(raw: Any) -> Iterator[tuple[Where, str]]:
 
 def _labeling(raw: Any, label: Any, task: Any) -> Iterator[tuple[Where, str]]:
     """What `label` and the data contradict in each other."""
-    column, positive, choices = _target(raw), _look(raw, "data", "target", "positive"), _items(label, "choices")
+    positive, choices = _look(raw, "data", "target", "positive"), _items(label, "choices")
     if task == "regression":
         if (_look(label, "strategy") or "margin") != "random":
             yield ("label", "strategy"), "a regression gives no probabilities to be unsure by; use `strategy: random`"
@@ -336,12 +339,17 @@ def _labeling(raw: Any, label: Any, task: Any) -> Iterator[tuple[Where, str]]:
             yield ("label", "choices"), "a regression has no classes; leave it out: people are asked for a number"
     elif positive and choices and (positive not in choices or len(choices) != 2):
         yield ("label", "choices"), f"must be the two classes of data.target, of which {show(positive)} is the positive one"
-    columns = _items(raw, "data", "source", "columns")
-    for index, name in enumerate(_items(label, "payload")):
-        if name == column:
-            yield ("label", "payload", index), f"{show(name)} is the target, which people are asked about"
+    yield from _shown(raw, "label", "payload")
+
+
+def _shown(raw: Any, *where: str) -> Iterator[tuple[Where, str]]:
+    """Columns that people are shown must exist; the target is what they are asked about."""
+    target, columns = _target(raw), _items(raw, "data", "source", "columns")
+    for index, name in enumerate(_items(raw, *where)):
+        if name == target:
+            yield (*where, index), f"{show(name)} is the target, which people are asked about"
         elif columns and name not in columns:
-            yield ("label", "payload", index), f"{show(name)} is not in data.source.columns{meant(name, columns)}"
+            yield (*where, index), f"{show(name)} is not in data.source.columns{meant(name, columns)}"
 
 
 def _target(raw: Any) -> Any:
