@@ -9,13 +9,17 @@ from temporalio import activity
 
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
-from perdure.keys import digest, step_params
+from perdure.keys import digest, identity, step_params
 from perdure.messages.common import ArtifactRef, Json, StepRunRef
 from perdure.messages.jobs import Engine, JobKind, JobRequest
 from perdure.messages.pipeline import StepKind
 from perdure.messages.preparation import DatasetRef, PartitionDone, PreparePlan, PrepareRequest
 from perdure.ports import Datasets, DatasetVersion, Run, Runs, StepRun, Steps
 from perdure.spec import load
+
+
+SAID = "said"
+"""The phase that records which label snapshots a preparation joins to its rows."""
 
 
 class PreparationActivities:
@@ -31,7 +35,9 @@ class PreparationActivities:
         step = self._steps.begin(request.run_id, request.round, StepKind.PREPARE, activity.info().scheduled_time)
         plan = self._done(step.id, "plan") or self._run(run, step, "plan", JobKind.PLAN, {})
         params = step_params(StepKind.PREPARE, run.spec, run.pipeline.name)
-        claim = self._claims.claim(run, step, params=params, inputs=[plan["source"]["digest"]], artifacts="manifest", named=_named)
+        said = self._gather(run, step, request)
+        inputs = [plan["source"]["digest"], *(snapshot["sha256"] for snapshot in said or [])]
+        claim = self._claims.claim(run, step, params=params, inputs=inputs, artifacts="manifest", named=_named)
         cached = None
         if claim.hit is not None:
             cached = _reused(claim.hit.result or {}, claim.reason)
@@ -47,8 +53,8 @@ class PreparationActivities:
             request,
             "partition",
             JobKind.PARTITION,
-            lambda: {"plan": self._plan(request.step_run)},
-            lambda inputs: _read_by_partition(inputs["plan"], request.index),
+            lambda: {"plan": self._plan(request.step_run), **self._said(request.step_run)},
+            lambda inputs: _read_by_partition(inputs, request.index),
         )
         return PartitionDone(index=request.index, rows=done["rows"], quarantined=done["quarantined"])
 
@@ -79,10 +85,34 @@ class PreparationActivities:
             "partitions": self._datasets.partitions(step.id, "partition"),
             "features": self._datasets.partitions(step.id, "features"),
             "state": self._state(step.id),
+            **self._said(step.id),
         }
         result = self._run(run, step, "commit", JobKind.COMMIT, inputs)
         version = self._datasets.commit(step.id, run.pipeline.name, {**result, "source": plan["source"]}, step.reason)
         return _ref(version, cached=False, reason=step.reason)
+
+    def _gather(self, run: Run, step: StepRun, request: PrepareRequest) -> list[Json] | None:
+        """The snapshots of what people said: in earlier runs, as the first attempt of the first round found them, and in this one.
+
+        None where nobody is asked.
+        """
+        label = load(run.spec).label
+        if label is None:
+            return None
+        first = identity(run.id, 0, StepKind.PREPARE)
+        earlier = self._done(first, SAID)
+        if earlier is None:
+            found = self._datasets.said_before(run.pipeline.name, run.id) if label.earlier else []
+            earlier = self._datasets.record_partition(first, SAID, 0, {"labels": [each.as_json() for each in found]})
+        if step.id == first:
+            return list(earlier["labels"])
+        known = {each["sha256"]: each for each in (*earlier["labels"], *(each.as_json() for each in request.labels))}
+        return list(self._datasets.record_partition(step.id, SAID, 0, {"labels": list(known.values())})["labels"])
+
+    def _said(self, step_run: UUID) -> Json:
+        """What `_gather` found, as an input of jobs."""
+        found = self._done(step_run, SAID)
+        return {"labels": found["labels"]} if found else {}
 
     def _feature_inputs(self, request: StepRunRef) -> Json:
         partitions = self._datasets.partitions(request.step_run, "partition")
@@ -146,11 +176,13 @@ class PreparationActivities:
         return self._datasets.record_partition(step.id, phase, index, end.result, key)
 
 
-def _read_by_partition(plan: Json, index: int) -> Json:
-    """What of the plan decides what becomes of a partition's rows: their bytes, wherever they lie."""
+def _read_by_partition(inputs: Json, index: int) -> Json:
+    """What decides what becomes of a partition's rows: their bytes, wherever they lie, and what people said."""
+    plan = inputs["plan"]
+    labels = {"labels": [snapshot["sha256"] for snapshot in inputs["labels"]]} if "labels" in inputs else {}
     ranges = [{name: value for name, value in each.items() if name != "uri"} for each in plan["partitions"][index]["ranges"]]
     repeated = plan["duplicates"] and [plan["duplicates"]["sha256"], index]
-    return {"ranges": ranges, "repeated": repeated, **{name: plan[name] for name in ("fields", "columns", "cut")}}
+    return {"ranges": ranges, "repeated": repeated, **labels, **{name: plan[name] for name in ("fields", "columns", "cut")}}
 
 
 def _read_by_features(inputs: Json) -> Json:
@@ -165,8 +197,11 @@ def _made(result: Json) -> list[Json]:
 def _named(manifest: Json) -> list[Json]:
     """The objects that a manifest names."""
     parts = [*manifest["splits"].values(), manifest["features"], manifest["quarantine"]]
+    if "pool" in manifest:
+        parts.append(manifest["pool"])
     state = (manifest["transform"] or {}).get("state")
-    return [file for part in parts for file in part["files"]] + [manifest["profile"]] + ([state] if state else [])
+    single = [manifest["profile"], *([state] if state else []), *manifest.get("labels", [])]
+    return [file for part in parts for file in part["files"]] + single
 
 
 def classes(partitions: list[Json], target: Json) -> list[str]:
@@ -185,6 +220,8 @@ def _ref(version: DatasetVersion, *, cached: bool, reason: str) -> DatasetRef:
         train_rows=version.train_rows,
         test_rows=version.test_rows,
         quarantined_rows=version.quarantined_rows,
+        pool_rows=version.pool_rows,
+        labeled_rows=version.labeled_rows,
         cached=cached,
         reason=reason,
     )
@@ -197,6 +234,8 @@ def _reused(result: Json, reason: str) -> DatasetRef:
         train_rows=result["rows"]["train"],
         test_rows=result["rows"]["test"],
         quarantined_rows=result["rows"]["quarantined"],
+        pool_rows=result["rows"].get("pool", 0),
+        labeled_rows=result["rows"].get("labeled", 0),
         cached=True,
         reason=reason,
     )

@@ -10,6 +10,10 @@ from uuid import UUID, uuid5
 NAMESPACE = UUID("6f0b4d1e-5f0c-5a3e-9d61-70657264757a")
 
 
+_ASKED = ("question", "choices", "instructions", "shows", "payload", "batch", "strategy", "diverse", "random", "overlap", "predictions")
+"""What decides which rows people are asked about, and how; how long they are waited for does not."""
+
+
 def canonical(value: Any) -> bytes:
     """*value* as JSON bytes that do not depend on key order or spacing. Raises ValueError for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=str).encode()
@@ -38,11 +42,14 @@ def step_params(step: str, spec: dict[str, Any], model: str) -> dict[str, Any]:
     data, target = spec["data"], spec["data"]["target"]
     match step:
         case "prepare":
-            return {**_counting(data), "source": {**data["source"], "uri": ""}}
+            asked = {"asked": True} if spec.get("label") else {}  # then rows without a label are no bad rows
+            return {**_counting(data), "source": {**data["source"], "uri": ""}, **asked}
         case "train":
             return {"train": _counting(spec["train"]), "target": target, "model": model}
         case "evaluate":
             return {"evaluate": _counting(spec["evaluate"]), "target": target}
+        case "label":
+            return {"label": {name: spec["label"][name] for name in _ASKED}, "target": target}
         case _:
             raise ValueError(f"the step {step!r} is not cached")
 

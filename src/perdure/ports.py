@@ -99,6 +99,8 @@ class DatasetVersion:
     train_rows: int
     test_rows: int
     quarantined_rows: int
+    pool_rows: int = 0
+    labeled_rows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,6 +328,9 @@ class Datasets(Protocol):
     def version(self, dataset_version: UUID) -> DatasetVersion:
         """The dataset version. Raises NotFound."""
 
+    def said_before(self, pipeline: str, run_id: UUID) -> list[ArtifactRef]:
+        """The label snapshots of earlier runs of *pipeline*, oldest first."""
+
 
 class Models(Protocol):
     """Checkpoints, metrics, model versions, evaluations."""
@@ -362,7 +367,7 @@ class Models(Protocol):
     ) -> Evaluation:
         """Evaluation, metrics, slices and gate verdicts, and the step's end, in one transaction.
 
-        ``result["figures"]`` is the evaluation job's result.
+        ``result["figures"]`` is the evaluation job's result, ``result["human"]`` what people said, with the ``snapshot``.
         """
 
 

@@ -53,18 +53,19 @@ class Jobs:
         self.progress = getattr(status, "last", {})
         return cast(Json, json.loads(json.dumps(made)))
 
-    def prepare(self) -> Prepared:
-        """All jobs of a preparation."""
+    def prepare(self, labels: list[Json] | None = None) -> Prepared:
+        """All jobs of a preparation; with *labels* (snapshots) where people are asked."""
+        people: Json = {} if labels is None else {"labels": labels}
         plan = self.run(preparation.plan, {})
         indexes = range(len(plan["partitions"]))
-        partitions = [self.run(preparation.partition, {"plan": plan}, index) for index in indexes]
+        partitions = [self.run(preparation.partition, {"plan": plan, **people}, index) for index in indexes]
         state = self.run(preparation.fit, {"plan": plan, "partitions": partitions})["state"] if plan["fits"] else None
         classes = class_names(self.spec.data, partitions)
         features = [
             self.run(preparation.features, {"plan": plan, "partition": partitions[i], "state": state, "classes": classes}, i)
             for i in indexes
         ]
-        inputs = {"plan": plan, "partitions": partitions, "features": features, "state": state}
+        inputs = {"plan": plan, "partitions": partitions, "features": features, "state": state, **people}
         return Prepared(self, inputs, self.run(preparation.commit, inputs))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perdure.labeling.selection import Strategy, select, uncertainty, worth_more
+from perdure.labeling.rounds import worth_more
+from perdure.labeling.selection import Strategy, select, uncertainty
 
 SURE_TO_UNSURE = np.array([[0.99, 0.01, 0.0], [0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.4, 0.4, 0.2], [1 / 3, 1 / 3, 1 / 3]])
 

@@ -116,7 +116,9 @@ def _tell(version: DatasetVersionDetail) -> None:
             "data set": f"{version.dataset} version {version.number}",
             "prepared": f"{when(version.prepared_at)} by run {version.run}",
             "source": f"{source.get('uri')} ({source.get('bytes')} bytes, digest {str(source.get('digest'))[:12]})" if source else None,
-            "rows": f"{version.train_rows} to train on, {version.test_rows} to test with, {version.quarantined_rows} set aside",
+            "rows": f"{version.train_rows} to train on, {version.test_rows} to test with, {version.quarantined_rows} set aside"
+            + (f", {version.pool_rows} without a label" if version.pool_rows else ""),
+            "labeled": f"{version.labeled_rows} rows by people" if version.labeled_rows else "",
             "columns": ", ".join(f"{column['name']} ({column['dtype']})" for column in version.columns),
             "classes": ", ".join(map(str, version.classes)),
             "manifest": f"{version.manifest.uri}\nsha256 {version.manifest.sha256}",

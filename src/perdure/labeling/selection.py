@@ -68,11 +68,11 @@ def select(
     if features is None or count == 0:
         return Selection(unsure=ranked[:count], random=chance)
     pool = ranked[: count * POOL]
-    return Selection(unsure=pool[_spread(features[pool], count)], random=chance)
+    return Selection(unsure=pool[spread(features[pool], count)], random=chance)
 
 
-def _spread(points: Floats, count: int) -> Integers:
-    """*count* of the *points*, each as far as can be from those before; the first is the first. Columns are scaled alike."""
+def spread(points: Floats, count: int) -> Integers:
+    """Positions of *count* of the *points*, each as far as can be from those before; the first is the first. Columns are scaled alike."""
     scale = points.std(axis=0)
     points = (points - points.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
     chosen = [0]
@@ -82,14 +82,3 @@ def _spread(points: Floats, count: int) -> Integers:
         nearest[chosen] = -1.0  # equal points are at distance 0, and still different rows
         chosen.append(int(nearest.argmax()))
     return np.array(chosen, dtype=np.int64)
-
-
-def worth_more(metrics: list[tuple[int, float]], least_gain: float) -> bool:
-    """Whether more labels are worth asking for: the last round gained at least *least_gain* of the metric per 100 labels.
-
-    *metrics* holds (labels so far, metric, higher is better) by round. With one round nothing is known yet.
-    """
-    if len(metrics) < 2:
-        return True
-    (before, was), (now, score) = metrics[-2:]
-    return now > before and (score - was) * 100 / (now - before) >= least_gain

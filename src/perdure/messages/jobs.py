@@ -27,6 +27,7 @@ class JobKind(StrEnum):
     REBUILD = "preparation.rebuild"
     TRAIN = "training.train"
     EVALUATE = "evaluation.evaluate"
+    SELECT = "selection.select"
 
 
 class Engine(StrEnum):

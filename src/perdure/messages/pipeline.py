@@ -31,6 +31,7 @@ class StepKind(StrEnum):
     PREPARE = "prepare"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    LABEL = "label"
     PROMOTE = "promote"
 
 

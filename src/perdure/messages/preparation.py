@@ -1,6 +1,6 @@
 """Data preparation: plan, partitions in a sliding window, one commit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from perdure.messages.common import ArtifactRef, StepRequest
@@ -8,13 +8,18 @@ from perdure.messages.common import ArtifactRef, StepRequest
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRef:
-    """A committed dataset version. ``manifest`` lists every object of it; ``sha256`` of the manifest is its identity."""
+    """A committed dataset version. ``manifest`` lists every object of it; ``sha256`` of the manifest is its identity.
+
+    ``pool_rows`` have no label, ``labeled_rows`` got theirs from people; both are 0 where nobody is asked.
+    """
 
     dataset_version: UUID
     manifest: ArtifactRef
     train_rows: int
     test_rows: int
     quarantined_rows: int = 0
+    pool_rows: int = 0
+    labeled_rows: int = 0
     cached: bool = False
     reason: str = ""
 
@@ -41,9 +46,13 @@ class PrepareCursor:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareRequest(StepRequest):
-    """Starts `DataPreparation` and `preparation.begin`. ``window`` is how many partitions are in flight at once."""
+    """Starts `DataPreparation` and `preparation.begin`. ``window`` is how many partitions are in flight at once.
+
+    ``labels`` are the snapshots of what people said in the run's earlier rounds, oldest first.
+    """
 
     window: int = 4
+    labels: list[ArtifactRef] = field(default_factory=list)
     cursor: PrepareCursor | None = None
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation.manifest import Assembled, assemble
+from perdure.jobs.preparation.pool import POOL
 from perdure.jobs.preparation.rows import TEST, TRAIN
 from perdure.jobs.preparation.tables import frames, to_arrow
 from perdure.messages.common import Json
@@ -29,12 +30,20 @@ def commit(job: JobContext) -> Json:
         "manifest": made.ref.as_json(),
         "profile": content["profile"],
         "state": job.request.inputs["state"],
-        "rows": {**{split: content["splits"][split]["rows"] for split in (TRAIN, TEST)}, "quarantined": content["quarantine"]["rows"]},
+        "rows": _rows(content),
+        **({"labels": content["labels"]} if "labels" in content else {}),
         "delta": {"uri": uri, "version": version},
         "schema": content["schema"],
         "classes": content["classes"],
         "failures": content["failures"],
     }
+
+
+def _rows(content: Json) -> Json:
+    counted = {split: content["splits"][split]["rows"] for split in (TRAIN, TEST)} | {"quarantined": content["quarantine"]["rows"]}
+    if POOL in content:
+        counted |= {"pool": content[POOL]["rows"], "labeled": content["labeled"]}
+    return counted
 
 
 def _batches(job: JobContext, made: Assembled) -> pa.RecordBatchReader:

@@ -9,6 +9,7 @@ from perdure.errors import UserCodeError
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation import profile
 from perdure.jobs.preparation.limits import check, class_names, failures
+from perdure.jobs.preparation.pool import POOL
 from perdure.jobs.preparation.rows import TEST, TRAIN
 from perdure.jobs.preparation.tables import KIND
 from perdure.keys import canonical
@@ -45,6 +46,7 @@ def assemble(job: JobContext, inputs: Json) -> Assembled:
         "quarantine": _files(partitions, "quarantine"),
         "profile": _profile(job, partitions).as_json(),
         "failures": failures(partitions)[:_FAILURES],
+        **_people(inputs),
     }
     return Assembled(job.objects.put(KIND, "manifest.json", canonical(content)), content)
 
@@ -52,6 +54,15 @@ def assemble(job: JobContext, inputs: Json) -> Assembled:
 def _files(parts: list[Json], name: str) -> Json:
     files = [part["files"][name] for part in parts if part["files"][name]]
     return {"rows": sum(file["rows"] for file in files), "files": files}
+
+
+def _people(inputs: Json) -> Json:
+    """Where people are asked: the rows that wait for a label, and the snapshots of which others got theirs."""
+    if inputs.get("labels") is None:
+        return {}
+    partitions = inputs["partitions"]
+    labeled = sum(part["labeled"] for part in partitions)
+    return {POOL: _files(partitions, POOL), "labels": inputs["labels"], "labeled": labeled}
 
 
 def _feature_names(features: list[Json]) -> list[str]:

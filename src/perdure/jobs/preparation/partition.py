@@ -11,6 +11,7 @@ from perdure.jobs.context import JobContext
 from perdure.jobs.preparation import profile
 from perdure.jobs.preparation.columns import FAILURES, Failures, failing, typed
 from perdure.jobs.preparation.limits import check_number
+from perdure.jobs.preparation.pool import KEY, POOL, SIDE, Labels, empty, keys
 from perdure.jobs.preparation.reading import reader
 from perdure.jobs.preparation.rows import TEST, TRAIN, membership, unsplittable
 from perdure.jobs.preparation.schema import RowSchema, row_schema
@@ -28,7 +29,9 @@ _EXAMPLE = 100  # characters
 def partition(job: JobContext) -> Json:
     """Read partition ``request.index`` of the plan; results are committed only if its bytes are those of the plan.
 
-    Raises SourceMissing, SourceChanged, SchemaBroken, DataRejected (too many classes), UserCodeImport, UserCodeError.
+    With the input ``labels`` (snapshots of what people said, perhaps none yet) a row without a label gets that of its key, or belongs to
+    the pool. Raises SourceMissing, SourceChanged, SchemaBroken, DataRejected (too many classes), InvalidInput (a label that is none),
+    UserCodeImport, UserCodeError.
     """
     plan, index, data = job.request.inputs["plan"], job.request.index, job.spec.data
     part = plan["partitions"][index]
@@ -60,7 +63,11 @@ class _Partition:
 
     def __init__(self, job: JobContext, plan: Json, schema: RowSchema) -> None:
         self._job, self._plan, self._schema, self._data = job, plan, schema, job.spec.data
-        self._tables = {name: TableWriter(job.scratch, f"{name}.parquet") for name in (TRAIN, TEST, "quarantine")}
+        snapshots = job.request.inputs.get("labels")
+        self._labels = None if snapshots is None else Labels(job, snapshots, plan["columns"])
+        names = (TRAIN, TEST, "quarantine", *(() if snapshots is None else (POOL,)))
+        self._tables = {name: TableWriter(job.scratch, f"{name}.parquet") for name in names}
+        self._labeled = 0
         self._profiles: dict[str, Json] = {}
         self._classes: dict[str, dict[str, int]] = {TRAIN: {}, TEST: {}}
         self._failures: dict[tuple[str, str], Json] = {}
@@ -68,22 +75,50 @@ class _Partition:
     def add(self, raw: pl.DataFrame) -> None:
         """Check and split rows."""
         frame, unfit = typed(raw, self._plan["columns"])
-        failures = pl.concat([unfit, _unlabeled(frame, self._data, unfit), unsplittable(frame, self._data.split)])
+        unlabeled = _unlabeled(frame, self._data, unfit)
+        asked = None
+        if self._labels is not None:
+            frame, asked, unlabeled = self._ask(frame, unlabeled)
+        failures = pl.concat([unfit, unlabeled, unsplittable(frame, self._data.split)])
         sound = _without(frame, failures)
         checked = self._schema.failures(frame.filter(sound))
-        failures = pl.concat([failures, checked.with_columns(sound.arg_true().cast(pl.UInt32).gather(checked["row"]).alias("row"))])
+        checked = checked.with_columns(sound.arg_true().cast(pl.UInt32).gather(checked["row"]).alias("row"))
+        if asked is not None:  # that a row of the pool has no label is no failure
+            waiting = asked["waiting"].arg_true()
+            checked = checked.filter(~((pl.col("column") == self._data.target.column) & pl.col("row").is_in(waiting.implode())))
+        failures = pl.concat([failures, checked])
         if failures.height:
             reasons = _reasons(failures)
             broken = raw[reasons["row"].to_list()].with_columns(pl.lit(None, pl.String).alias(RAW), reasons[REASON])
             self._tables["quarantine"].write(broken)
             self._count(failures)
-            frame = frame.filter(_without(frame, failures))
+            good = _without(frame, failures)
+            frame, asked = frame.filter(good), None if asked is None else asked.filter(good)
         chosen = membership(frame, self._data.split, self._data.target.column, self._plan["cut"])
+        if asked is not None:
+            waiting = asked["waiting"]
+            pool = frame.drop(self._data.target.column).with_columns(asked[KEY], chosen.alias(SIDE))
+            self._tables[POOL].write(pool.filter(waiting))
+            self._labeled += int((asked[KEY].is_not_null() & ~waiting).sum())
+            frame, chosen = frame.filter(~waiting), chosen.filter(~waiting)
         for name in (TRAIN, TEST):
             rows = frame.filter(chosen == name)
             if rows.height:
                 self._tables[name].write(rows)
                 self._measure(name, rows)
+
+    def _ask(self, frame: pl.DataFrame, unlabeled: Failures) -> tuple[pl.DataFrame, pl.DataFrame, Failures]:
+        """Rows without a label with that which people gave; by row its key (null where none is needed) and whether it still waits."""
+        assert self._labels is not None
+        target = self._data.target.column
+        mask = empty(frame, target, unlabeled)
+        rows = mask.arg_true()
+        named = keys(frame.filter(mask), target)
+        labels = self._labels.of(named)
+        found = frame.get_column(target).scatter(rows, labels) if len(rows) else frame.get_column(target)
+        key = pl.Series(KEY, [None] * frame.height, dtype=pl.String).scatter(rows, named)
+        asked = pl.DataFrame([key, (mask & found.is_null()).alias("waiting")])
+        return frame.with_columns(found.alias(target)), asked, unlabeled.filter(~pl.col("row").is_in(rows.implode()))
 
     def set_aside(self, unreadable: pl.DataFrame) -> None:
         """Rows that could not be read as columns; they carry their reasons."""
@@ -112,6 +147,7 @@ class _Partition:
             "train_classes": self._classes[TRAIN],
             "failures": sorted(self._failures.values(), key=lambda failure: -failure["count"])[:_FAILURES],
             "profile": summary.as_json(),
+            **({} if self._labels is None else {"labeled": self._labeled}),
         }
 
     def _measure(self, split: str, rows: pl.DataFrame) -> None:

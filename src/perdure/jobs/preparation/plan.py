@@ -10,6 +10,7 @@ import polars as pl
 from perdure.errors import InvalidInput, SchemaBroken
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation.columns import typed
+from perdure.jobs.preparation.pool import shown
 from perdure.jobs.preparation.ranges import partitioned
 from perdure.jobs.preparation.reading import Reader, reader
 from perdure.jobs.preparation.scan import Duplicates, TimeCut
@@ -34,7 +35,11 @@ def plan(job: JobContext) -> Json:
     files = sources.find(data.source.uri)
     source = reader(data.source, sources, data.memory_mb, job.scratch)
     found = source.columns(files)
-    columns = _columns(data, schema, found)
+    columns = _columns(data, schema, found, asked=job.spec.label is not None)
+    if job.spec.label is not None:
+        shown(job.spec.label, columns, data.target.column)
+    if (human := job.spec.evaluate.human) is not None:
+        schema.shown(human.columns, columns, data.target.column)  # told now, not after the training
     layout = source.divide(files, data.partitions)
     partitions = partitioned(layout.ranges, data.partitions) if layout.ranges else []
     fields = [column["name"] for column in found]
@@ -59,7 +64,7 @@ def plan(job: JobContext) -> Json:
     return made
 
 
-def _columns(data: Data, schema: RowSchema, found: list[Json]) -> list[Json]:
+def _columns(data: Data, schema: RowSchema, found: list[Json], *, asked: bool) -> list[Json]:
     """The columns that are kept, with the types that they get. Raises SchemaBroken naming the columns seen and expected."""
     seen = {column["name"]: column["dtype"] for column in found}
     target = data.target.column
@@ -77,6 +82,8 @@ def _columns(data: Data, schema: RowSchema, found: list[Json]) -> list[Json]:
     types = {**seen, **{name: dtype for name, dtype in schema.dtypes.items() if name in seen}}
     if data.target.task == "classification" and target not in schema.dtypes and data.source.format != "parquet":
         types[target] = str(pl.String())
+    if data.target.task == "regression" and target not in schema.dtypes and asked and _is_number(types[target]):
+        types[target] = str(pl.Float64())  # whole numbers in the source do not keep people from answering with others
     kept = [name for name in seen if not schema.filters or name in schema.dtypes or name in named]
     for name in kept:
         if types[name] != seen[name] and parse_dtype(types[name]) is None:

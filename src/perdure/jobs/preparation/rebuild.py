@@ -31,14 +31,15 @@ def rebuild(job: JobContext) -> Json:
 
     planned = _step(base, plan, {})
     indexes = range(len(planned["partitions"]))
-    partitions = [_step(base, partition, {"plan": planned}, index) for index in indexes]
+    people = {"labels": old["labels"]} if "labels" in old else {}
+    partitions = [_step(base, partition, {"plan": planned, **people}, index) for index in indexes]
     state = _step(base, fit, {"plan": planned, "partitions": partitions})["state"] if planned["fits"] else None
     classes = class_names(base.spec.data, partitions)
     made = [
         _step(base, features, {"plan": planned, "partition": partitions[index], "state": state, "classes": classes}, index)
         for index in indexes
     ]
-    new = assemble(base, {"plan": planned, "partitions": partitions, "features": made, "state": state})
+    new = assemble(base, {"plan": planned, "partitions": partitions, "features": made, "state": state, **people})
     return {
         "same": new.ref.sha256 == job.artifact("manifest").sha256,
         "manifest": new.ref.as_json(),

@@ -45,6 +45,8 @@ class DatasetVersionDetail:
     train_rows: int
     test_rows: int
     quarantined_rows: int
+    pool_rows: int
+    labeled_rows: int
     failures: list[Json]
 
 
@@ -109,6 +111,8 @@ def _version(session: Session, row: t.DatasetVersion, name: str, manifest: t.Art
         train_rows=row.train_rows,
         test_rows=row.test_rows,
         quarantined_rows=row.quarantined_rows,
+        pool_rows=row.pool_rows,
+        labeled_rows=row.labeled_rows,
         failures=[
             {"column": each.column, "check": each.check, "count": each.count, "example": each.example} for each in session.scalars(failures)
         ],

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from perdure.errors import NotFound
 from perdure.keys import identity
 from perdure.messages.common import ArtifactRef, Json
+from perdure.messages.pipeline import StepKind
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository import records
@@ -63,6 +64,20 @@ class DatasetRows(Rows):
         with self._database.transaction() as session:
             return self._version(session, t.DatasetVersion.id == dataset_version)
 
+    def said_before(self, pipeline: str, run_id: UUID) -> list[ArtifactRef]:
+        """The label snapshots of earlier runs of *pipeline*, oldest first."""
+        query = (
+            select(t.StepRun.result["snapshot"])
+            .join(t.Run, t.Run.id == t.StepRun.run_id)
+            .join(t.PipelineVersion, t.PipelineVersion.id == t.Run.pipeline_version_id)
+            .where(t.StepRun.tenant == self._tenant, t.PipelineVersion.name == pipeline, t.Run.id != run_id)
+            .where(t.StepRun.step == StepKind.LABEL, t.StepRun.state == t.StepState.SUCCEEDED, t.StepRun.result.has_key("snapshot"))
+            .order_by(t.StepRun.finished_at, t.StepRun.id)
+        )
+        with self._database.transaction() as session:
+            found = {json["sha256"]: ArtifactRef.from_json(json) for json in session.scalars(query)}
+            return list(found.values())
+
     def _insert(self, session: Session, step: t.StepRun, dataset: str, manifest: ArtifactRef, result: Json) -> UUID:
         """The version with this manifest, under the dataset's lock."""
         dataset_id = identity(self._tenant, "dataset", dataset)
@@ -88,6 +103,8 @@ class DatasetRows(Rows):
             train_rows=rows["train"],
             test_rows=rows["test"],
             quarantined_rows=rows.get("quarantined", 0),
+            pool_rows=rows.get("pool", 0),
+            labeled_rows=rows.get("labeled", 0),
         )
         if added:
             self._describe(session, key, result)
@@ -97,6 +114,8 @@ class DatasetRows(Rows):
         self._made_from(session, manifest_id, "code", [code])
         files = [artifact_ref(file, "source") for file in (source or {}).get("files", [])]
         self._made_from(session, manifest_id, "source", self._artifacts(session, t.ArtifactKind.SOURCE, files))
+        snapshots = [artifact_ref(snapshot, "labels") for snapshot in result.get("labels", [])]
+        self._made_from(session, manifest_id, "labels", self._artifacts(session, t.ArtifactKind.LABELS, snapshots))
         if result.get("state"):
             state = self._artifact(session, t.ArtifactKind.TRANSFORM_STATE, artifact_ref(result["state"], "state"))
             self._made_from(session, manifest_id, "transform_state", [state])

@@ -106,6 +106,8 @@ def dataset_version(row: t.DatasetVersion, dataset: t.Dataset, manifest: t.Artif
         train_rows=row.train_rows,
         test_rows=row.test_rows,
         quarantined_rows=row.quarantined_rows,
+        pool_rows=row.pool_rows,
+        labeled_rows=row.labeled_rows,
     )
 
 

@@ -60,6 +60,8 @@ class DatasetVersion(Base):
     train_rows: Mapped[Big]
     test_rows: Mapped[Big]
     quarantined_rows: Mapped[Big]
+    pool_rows: Mapped[Big] = mapped_column(server_default=text("0"))  # without a label
+    labeled_rows: Mapped[Big] = mapped_column(server_default=text("0"))  # of the others, those labeled by people in a run
     created_at: Mapped[Created]
 
 
