@@ -46,7 +46,8 @@ class LabelingActivities:
     def open(self, request: OpenCampaign) -> CampaignPlan:
         """The campaign of this workflow, made where the request brings a specification. Raises InvalidInput, NotFound, Conflict."""
         asked = request.request
-        found = self._campaigns.open(asked.campaign, asked.spec, request.workflow_id, asked.requested_by)
+        scheduled = activity.info().scheduled_time
+        found = self._campaigns.open(asked.campaign, asked.spec, request.workflow_id, asked.requested_by, scheduled)
         return CampaignPlan(
             campaign=found.id,
             name=found.name,
@@ -109,8 +110,8 @@ class LabelingActivities:
 
     @activity.defn(name="labeling.close", no_thread_cancel_exception=True)
     def close(self, request: CloseCampaign) -> CampaignStanding:
-        """No answer counts from here on, if it is over still; a repeat is a no-op."""
-        row = self._campaigns.close(request.campaign, request.reason, only_if_over=True)
+        """No answer counts from here on, if it is over still (or anyway); a repeat is a no-op."""
+        row = self._campaigns.close(request.campaign, request.reason, only_if_over=not request.anyway)
         return CampaignStanding(state=row.state, version=row.version, deadline=row.deadline)
 
     @activity.defn(name="labeling.snapshot", no_thread_cancel_exception=True)

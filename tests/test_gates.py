@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from perdure.gates import judge
+from perdure.gates import judge, preferred, unasked
+from perdure.humanspec import Human
+from perdure.labeling.pairwise import Preference, count
 from perdure.spec import Gate
 
 
@@ -93,3 +95,74 @@ def test_no_slice_with_enough_rows() -> None:
 
 def test_no_gates_no_verdicts() -> None:
     assert judge([], figures({"f1": 0.1}), champion_number=None) == []
+
+
+def people(**changed: Any) -> Human:
+    return Human(min_win_rate=0.5).model_copy(update=changed)
+
+
+def said(wins: int, losses: int, ties: int = 0, asked: int | None = None) -> Preference:
+    labels = ["left"] * wins + ["right"] * losses + ["tie"] * ties
+    total = len(labels) if asked is None else asked
+    return count(
+        [{"key": str(n), "label": label, "opinions": []} for n, label in enumerate(labels)], {str(n): "left" for n in range(total)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "votes", "passed", "reason"),
+    [
+        (
+            {},
+            said(30, 12, 8),
+            True,
+            "people preferred it to version 3 in 30 of 50 pairs, with 8 ties: win rate 0.68 ≥ 0.5; 95% interval 0.54 to 0.79",
+        ),
+        (
+            {},
+            said(2, 6, 0, asked=10),
+            False,
+            "people preferred it to version 3 in 2 of 8 pairs, with 0 ties (10 were asked about: the deadline is over): "
+            "win rate 0.25 < 0.5; 95% interval 0.07 to 0.59",
+        ),
+        ({"min_win_rate": 0.55}, said(10, 10), False, "win rate 0.5 < 0.55"),
+        ({}, said(0, 0, 4), True, "in 0 of 4 pairs, with 4 ties: win rate 0.5 ≥ 0.5"),
+        ({"confidence": 0.9}, said(27, 23), False, "win rate 0.54, with 90% confidence at least 0.4498 < 0.5"),
+        ({"confidence": 0.9}, said(33, 17), True, "win rate 0.66, with 90% confidence at least 0.5703 ≥ 0.5"),
+    ],
+)
+def test_what_people_prefer(changed: Any, votes: Preference, passed: bool, reason: str) -> None:
+    verdict = preferred(people(**changed), votes, champion_number=3, ended="the deadline is over")
+    assert reason in verdict.reason
+    assert (verdict.passed, verdict.value) == (passed, votes.win_rate)
+    assert verdict.gate == {"rubric": "pairwise", "sample": 50, "min_win_rate": 0.5, **changed}
+
+
+def test_nothing_decided_is_no_reason_to_pass() -> None:
+    verdict = preferred(people(min_win_rate=0.0), said(0, 0, asked=50), champion_number=3, ended="the deadline is over")
+    assert not verdict.passed
+    assert verdict.reason.startswith("people decided none of 50 pairs: the deadline is over; for another try set a later")
+
+
+def test_when_people_need_not_be_asked() -> None:
+    asked = {"pairs": {"asked": 50}}
+    failed = judge([Gate(metric="f1", min=0.95)], figures({"f1": 0.9}), champion_number=None)
+    first = unasked(people(), figures({"f1": 0.9}), [], champion_number=None)
+    assert first is not None
+    assert (first.passed, first.reason) == (True, "people are not asked: there is no champion to compare with")
+    other = unasked(people(), figures({"f1": 0.9}, {"f1": 0.8}) | asked, failed, champion_number=2)
+    assert other is not None
+    assert (other.passed, other.reason) == (False, "people are not asked: another gate failed")
+    broken = unasked(people(), figures({"f1": 0.9}, {}, error="missing columns: y") | {"pairs": None}, [], champion_number=2)
+    assert broken is not None
+    assert (broken.passed, broken.reason) == (False, "people cannot compare: version 2 cannot score these rows: missing columns: y")
+    assert unasked(people(), figures({"f1": 0.9}, {"f1": 0.8}) | asked, [], champion_number=2) is None
+
+
+@pytest.mark.parametrize(("least", "passed"), [(0.5, True), (0.6, False)])
+def test_models_that_answer_alike_are_a_tie(least: float, passed: bool) -> None:
+    made = figures({"f1": 0.9}, {"f1": 0.9}) | {"pairs": {"asked": 0}}
+    verdict = unasked(people(min_win_rate=least), made, [], champion_number=2)
+    assert verdict is not None
+    assert (verdict.passed, verdict.value) == (passed, 0.5)
+    assert "the answers of version 2 are the same on all 100 rows" in verdict.reason

@@ -53,7 +53,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
     with contextlib.ExitStack() as stack:
         database = stack.enter_context(Database.open(settings))
         objects = ObjectStore(settings.s3, attempts=2)  # the activity itself waits, with patience and heartbeats
-        files = S3JobFiles(objects)
+        files, lines = S3JobFiles(objects), S3Lines(objects)
         local = stack.enter_context(contextlib.closing(LocalJobs(settings)))
         ray: Compute = stack.enter_context(contextlib.closing(RayJobs(settings.ray))) if settings.ray.url else NoRay()
         runs, steps, datasets, models = RunRows(database), StepRows(database), DatasetRows(database), ModelRows(database)
@@ -65,9 +65,9 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             runs=RunActivities(runs),
             preparation=PreparationActivities(runs, steps, datasets, claims, jobs, storage),
             training=TrainingActivities(runs, steps, models, claims, jobs, storage),
-            evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, storage),
+            evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, files, lines, storage),
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
-            labeling=LabelingActivities(CampaignRows(database), LabelRows(database), S3Lines(objects)),
+            labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines),
         )
 
 

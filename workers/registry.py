@@ -77,6 +77,7 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.preparation.features,
                 act.preparation.commit,
                 act.evaluation.run,
+                act.evaluation.conclude,
             ],
         ),
         WorkerSpec(queue=TRAIN, activities=[act.training.run]),

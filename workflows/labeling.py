@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.errors import Conflict, InvalidInput
     from perdure.messages.common import ArtifactRef
     from perdure.messages.labeling import (
+        WITHDRAWN,
         AnswerResults,
         Answers,
         CampaignCommand,
@@ -71,9 +73,15 @@ class LabelingCampaign:
             result = None
             while result is None:
                 result = await self._close(plan, await self._until_over(plan))
+        except asyncio.CancelledError:
+            await self._cancelled()
+            raise
         except FailureError as err:
+            if is_cancelled_exception(err):
+                await self._cancelled()
+                raise
             await self._drain("the campaign's workflow has failed")
-            raise err if is_cancelled_exception(err) else readable(err) from err
+            raise readable(err) from err
         await self._drain("the campaign is closed")
         return result
 
@@ -204,6 +212,16 @@ class LabelingCampaign:
             reason=reason,
             statistics=taken.statistics,
         )
+
+    async def _cancelled(self) -> None:
+        """A campaign that a run has started ends with it. One of its own stays as it is: it can be started again under its name."""
+        if self._plan is not None and workflow.info().parent is not None:
+            closing = CloseCampaign(campaign=self._plan.campaign, reason=WITHDRAWN, anyway=True, patience=self._plan.patience)
+            try:
+                await workflow.execute_activity_method(LabelingActivities.close, closing, **ROWS)
+            except FailureError as err:
+                workflow.logger.error("the campaign stays open without its run", extra={"error": str(readable(err))})
+        await self._drain("the campaign's workflow was cancelled")
 
     def _enter(self, stage: str) -> None:
         if stage != self._stage:

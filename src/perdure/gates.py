@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from perdure.humanspec import Human
+from perdure.labeling.pairwise import INTERVAL, Preference, bound
 from perdure.messages.common import Json
 from perdure.ports import Verdict
 from perdure.spec import Gate
+
+_ALL_TIES = 0.5  # the win rate of two models that answer alike: a tie counts half
 
 
 def judge(gates: Sequence[Gate], figures: Json, *, champion_number: int | None) -> list[Verdict]:
@@ -15,6 +19,51 @@ def judge(gates: Sequence[Gate], figures: Json, *, champion_number: int | None) 
     *figures* is the evaluation job's result, *champion_number* the version that it names champion.
     """
     return [verdict for gate in gates for verdict in _verdicts(gate, figures, champion_number)]
+
+
+def unasked(human: Human, figures: Json, others: Sequence[Verdict], *, champion_number: int | None) -> Verdict | None:
+    """The verdict that needs no people: there is nothing to compare, or nothing that they say could release the model. None: ask them.
+
+    *others* are the verdicts of the other gates.
+    """
+    champion, pairs = figures["champion"], figures.get("pairs") or {"asked": 0}
+    if champion is None:
+        return _by_people(human, True, "people are not asked: there is no champion to compare with")
+    if champion.get("error"):
+        reason = f"people cannot compare: version {champion_number} cannot score these rows: {champion['error']}"
+        return _by_people(human, False, reason)
+    if not all(verdict.passed for verdict in others):
+        return _by_people(human, False, "people are not asked: another gate failed")
+    if pairs["asked"]:
+        return None
+    told = f"people are not asked: the answers of version {champion_number} are the same on all {figures['rows']:,} rows"
+    passed = human.min_win_rate <= _ALL_TIES
+    return _by_people(human, passed, f"{told}, a win rate of {_ALL_TIES}{'' if passed else f' < {human.min_win_rate:g}'}", _ALL_TIES)
+
+
+def preferred(human: Human, said: Preference, *, champion_number: int | None, ended: str) -> Verdict:
+    """The verdict of people; *ended* is why their campaign closed."""
+    rate = said.win_rate
+    if rate is None:
+        reason = (
+            f"people decided none of {said.asked} pairs: {ended}; for another try set a later evaluate.human.deadline, "
+            "or run again with `--from evaluate`"
+        )
+        return _by_people(human, False, reason)
+    judged = rate if human.confidence is None else bound(rate, said.decided, human.confidence)
+    passed = judged >= human.min_win_rate
+    one, other = _told(judged, human.min_win_rate)
+    compared = f"{one} {'≥' if passed else '<'} {other}"
+    if human.confidence is not None:
+        compared = f"{rate:.3g}, with {human.confidence:.0%} confidence at least {compared}"
+    counted = f"people preferred it to version {champion_number} in {said.wins} of {said.decided} pairs, with {said.ties} ties"
+    partial = "" if said.decided == said.asked else f" ({said.asked} were asked about: {ended})"
+    interval = f"{INTERVAL:.0%} interval {said.low:.2f} to {said.high:.2f}"
+    return _by_people(human, passed, f"{counted}{partial}: win rate {compared}; {interval}", rate)
+
+
+def _by_people(human: Human, passed: bool, reason: str, value: float | None = None) -> Verdict:
+    return Verdict(gate=human.gate(), passed=passed, reason=reason, value=value)
 
 
 def _verdicts(gate: Gate, figures: Json, number: int | None) -> Iterator[Verdict]:

@@ -102,7 +102,12 @@ def _print_jobs(run: Snapshot) -> None:
 def _print_gates(verdicts: list[dict[str, Any]]) -> None:
     if verdicts:
         print()
-        table(("gate", "", ""), [("passed" if v["passed"] else "FAILED", v.get("slice") or "all rows", v["reason"]) for v in verdicts])
+        table(("gate", "", ""), [("passed" if v["passed"] else "FAILED", _judged(v), v["reason"]) for v in verdicts])
+
+
+def _judged(verdict: dict[str, Any]) -> str:
+    """What a gate looks at."""
+    return "people" if "rubric" in verdict["gate"] else verdict.get("slice") or "all rows"
 
 
 def _print_people(run: Snapshot, detail: RunDetail) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from perdure.cli.output import figures, lasting
 
-UNITS = {"prepare": "partitions", "train": "rounds"}
+UNITS = {"prepare": "partitions", "train": "rounds", "evaluate": "pairs"}
 QUEUED = 3.0  # seconds in a queue that are worth no word
 STEPS = ("prepare", "train", "evaluate", "promote")
 PHASES = {
@@ -21,6 +21,7 @@ PHASES = {
     "commit": "committing",
     "pending": "waiting for a place to run",
     "evaluate": "scoring",
+    "people": "people compare",
 }
 
 

@@ -72,6 +72,8 @@ def _counted(step: StepDetail, detail: RunDetail) -> tuple[int | None, int | Non
         rounds = [step.detail.get("round"), step.metrics_round, step.checkpoints[-1]["round"] if step.checkpoints else None]
         done = max((r for r in rounds if r is not None), default=None)  # one of them is always a second behind
         return done, step.detail.get("rounds") or detail.spec["train"]["params"].get("rounds")
+    if step.step == "evaluate" and step.campaign is not None:
+        return step.campaign["decided"], step.campaign["total"]
     return None, None
 
 

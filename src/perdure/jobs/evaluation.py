@@ -12,6 +12,7 @@ from perdure.errors import InvalidInput, bounded
 from perdure.jobs import metrics
 from perdure.jobs.context import JobContext
 from perdure.jobs.metrics import Array
+from perdure.jobs.pairs import Pairs
 from perdure.jobs.preparation.rows import TEST
 from perdure.jobs.preparation.tables import TableWriter, frames
 from perdure.jobs.preparation.transform import owned
@@ -29,7 +30,7 @@ def evaluate(job: JobContext) -> Json:
     """Score, measure, compare. Raises InvalidInput where the challenger does not fit the rows, UserCodeError.
 
     A champion that cannot score these rows has ``error`` with the reason and no figures. ``metrics`` hold None, with a word in ``notes``,
-    where the rows do not define one.
+    where the rows do not define one. ``pairs`` are what people are to be asked about both, where the specification wants that.
     """
     manifest = job.objects.get_json(job.artifact("manifest"))
     evaluation = _Evaluation(job, manifest)
@@ -40,7 +41,7 @@ def evaluate(job: JobContext) -> Json:
     scores = writer.store(job.objects, KIND)
     if scores is None:
         raise InvalidInput("the data set has no test rows", field="data.split", remedy="prepare data with a test split")
-    return {"rows": writer.rows, **evaluation.figures(), "scores": scores}
+    return {"rows": writer.rows, **evaluation.figures(), "scores": scores, "pairs": evaluation.pairs()}
 
 
 class _Evaluation:
@@ -52,6 +53,7 @@ class _Evaluation:
         self._challenger = _Scorer(job, "challenger", ArtifactRef.from_json(job.request.inputs["challenger"]))
         champion = job.request.inputs["champion"]
         self._champion = _Scorer(job, "champion", ArtifactRef.from_json(champion)) if champion else None
+        self._pairs = Pairs(job, manifest) if champion and job.spec.evaluate.human else None
         self._truth: list[pl.Series] = []
         self._groups: dict[str, list[pl.Series]] = {each.column: [] for each in job.spec.evaluate.slices}
 
@@ -70,6 +72,8 @@ class _Evaluation:
                 parts.append(_group(column, frame, features))
             numbers = pl.Series("row", np.arange(row, row + frame.height))
             theirs = self._champion.score(frame) if self._champion else None
+            if self._pairs and theirs:
+                self._pairs.add(row, frame, scores, theirs[1])
             row += frame.height
             made = [pl.DataFrame([numbers, label]), scores]
             if theirs is not None:
@@ -84,6 +88,10 @@ class _Evaluation:
             "challenger": self._measured(self._challenger, truth, groups),
             "champion": self._measured(self._champion, truth, groups) if self._champion else None,
         }
+
+    def pairs(self) -> Json | None:
+        """What people are to compare; None where they are not asked, or the champion could not score all rows."""
+        return self._pairs.store() if self._pairs and self._champion and not self._champion.error else None
 
     def _measured(self, scorer: _Scorer, truth: pl.Series, groups: dict[str, dict[str, Array]]) -> Json:
         unknown = "" if scorer.error else scorer.unknown(truth)

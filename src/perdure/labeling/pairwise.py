@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import combinations
 from statistics import NormalDist
 
-from perdure.labeling.statistics import Tally
 from perdure.messages.common import Json
 
 
@@ -59,13 +59,13 @@ def count(labels: Iterable[Json], sides: Mapping[str, str]) -> Preference:
     A task that is not among *sides* was added by somebody else, and does not count.
     """
     said: Counter[str] = Counter()
-    tally = Tally()
+    opinions: Counter[bool] = Counter()  # pairs of them, by whether they agree
     for line in labels:
         if line["key"] not in sides:
             continue
-        tally.add(line)
         label = line["label"]
         said["ties" if label == TIE else "wins" if label == sides[line["key"]] else "losses"] += 1
+        opinions.update(one["value"] == other["value"] for one, other in combinations(line["opinions"], 2))
     decided = said.total()
     rate = (said["wins"] + said["ties"] / 2) / decided if decided else None
     tail = (1 - INTERVAL) / 2
@@ -77,7 +77,7 @@ def count(labels: Iterable[Json], sides: Mapping[str, str]) -> Preference:
         win_rate=rate,
         low=None if rate is None else bound(rate, decided, 1 - tail),
         high=None if rate is None else 1 - bound(1 - rate, decided, 1 - tail),
-        agreement=tally.figures()["agreement"],
+        agreement=opinions[True] / opinions.total() if opinions else None,
     )
 
 

@@ -136,8 +136,11 @@ class Backlog:
 class Campaigns(Protocol):
     """Campaigns and their tasks."""
 
-    def open(self, name: str, spec: Json | None, workflow_id: str, requested_by: str) -> CampaignRow:
-        """The campaign of this name, made where *spec* is given. Raises InvalidInput, NotFound; Conflict for another spec or workflow."""
+    def open(self, name: str, spec: Json | None, workflow_id: str, requested_by: str, scheduled: datetime | None = None) -> CampaignRow:
+        """The campaign of this name, made where *spec* is given. Raises InvalidInput, NotFound; Conflict for another spec or workflow.
+
+        One that was withdrawn goes on, with the time that it had left; unless that was after *scheduled*.
+        """
 
     def campaign(self, campaign: UUID) -> CampaignRow:
         """Raises NotFound."""

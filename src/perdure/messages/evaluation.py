@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from perdure.messages.common import StepRequest
+from perdure.messages.common import ArtifactRef, Json, StepRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +15,21 @@ class EvaluateRequest(StepRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AskPeople:
+    """A campaign that has to end before there is a verdict: its name, its specification, its tasks."""
+
+    campaign: str
+    spec: Json
+    tasks: ArtifactRef
+    requested_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateResult:
-    """The verdict. ``evidence_sha256`` binds every later vote to exactly these figures."""
+    """The verdict. ``evidence_sha256`` binds every later vote to exactly these figures.
+
+    With ``people``, which `evaluation.run` alone answers, nothing is judged yet: `evaluation.conclude` does it once they have decided.
+    """
 
     evaluation: UUID
     passed: bool
@@ -26,3 +39,14 @@ class EvaluateResult:
     champion_version: UUID | None = None
     cached: bool = False
     reason: str = ""
+    people: AskPeople | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcludeEvaluation(EvaluateRequest):
+    """`evaluation.conclude`: what people said, and about which champion. ``reason`` is why their campaign closed."""
+
+    champion_version: UUID
+    campaign: str
+    snapshot: ArtifactRef
+    reason: str

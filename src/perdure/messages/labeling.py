@@ -152,12 +152,17 @@ class Tick:
         return self.total - self.decided - self.rejected
 
 
+WITHDRAWN = "the run that asked has ended"
+"""Why a campaign closed that its run left behind. If the run begins again, so does the campaign."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CloseCampaign:
-    """`labeling.close`: no answer counts from here on."""
+    """`labeling.close`: no answer counts from here on. ``anyway`` also closes what is not over."""
 
     campaign: UUID
     reason: str
+    anyway: bool = False
     patience: timedelta = PATIENCE
 
 

@@ -9,8 +9,10 @@ import polars as pl
 from perdure.errors import InvalidInput, SchemaBroken, UserCodeError, bounded
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation.columns import FAILURES, Failures
+from perdure.messages.common import Json
 
 FIELD = "data.schema"
+_NOTHING = "add a column that people may see to the data (a text without names, say), or leave evaluate.human out"
 
 
 class RowSchema:
@@ -40,6 +42,29 @@ class RowSchema:
                     raise UserCodeError(told, field=FIELD, remedy="mend the check, and apply again: perdure apply") from err
             return self._by_row(err.failure_cases)
         return pl.DataFrame(schema=FAILURES)
+
+    def shown(self, wanted: list[str] | None, columns: list[Json], target: str) -> list[str]:
+        """The columns that may be shown to people who judge answers: those *wanted*, or all that may be. Raises InvalidInput.
+
+        *columns* are those of the data set. Neither the target, as who sees it judges by it alone, nor a personal column, nor binary data.
+        """
+        field = "evaluate.human.columns"
+        binary = {column["name"] for column in columns if column["dtype"] == "Binary"}
+        known = [column["name"] for column in columns if column["name"] != target]
+        allowed = [name for name in known if name not in self.personal | binary]
+        for name in wanted or []:
+            if name not in known:
+                why = "is the target: who sees it judges nothing else" if name == target else "is no column of the data"
+            elif name in self.personal:
+                why = f"is personal ({FIELD} marks it with `pii`): it is never shown"
+            elif name in binary:
+                why = "holds binary data, which cannot be shown"
+            else:
+                continue
+            raise InvalidInput(f"{name!r} {why}", field=field, remedy=f"name some of: {', '.join(allowed[:30])}" if allowed else _NOTHING)
+        if not allowed:
+            raise InvalidInput("no column of the data may be shown to people", field=field, remedy=_NOTHING)
+        return wanted or allowed
 
     def _by_row(self, cases: pl.DataFrame) -> Failures:
         whole = cases.filter(pl.col("index").is_null())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -19,7 +20,8 @@ from perdure.metadata import tables as t
 class StepDetail:
     """One step. ``reason`` is that of the cache; ``partitions`` counts by phase; ``metrics`` are those of ``metrics_round``.
 
-    ``planned`` is how many partitions the plan has, None before the plan.
+    ``planned`` is how many partitions the plan has, None before the plan. ``campaign`` is the one in which the step asks people, with its
+    ``name``, and how many tasks are ``decided`` of how many in ``total``; None before it has opened.
     """
 
     id: UUID
@@ -41,6 +43,7 @@ class StepDetail:
     checkpoints: list[Json]
     metrics: dict[str, float]
     metrics_round: int | None
+    campaign: Json | None = None
 
 
 def load_steps(session: Session, run_id: UUID) -> list[StepDetail]:
@@ -50,6 +53,7 @@ def load_steps(session: Session, run_id: UUID) -> list[StepDetail]:
     submissions, checkpoints = _submissions(session, keys), _checkpoints(session, keys)
     partitions, metrics = _partitions(session, keys), _metrics(session, keys)
     planned = _planned(session, keys)
+    campaigns = _campaigns(session, rows)
     return [
         StepDetail(
             id=row.id,
@@ -71,6 +75,7 @@ def load_steps(session: Session, run_id: UUID) -> list[StepDetail]:
             checkpoints=checkpoints[row.id],
             metrics=metrics[row.id][1],
             metrics_round=metrics[row.id][0],
+            campaign=campaigns.get(row.id),
         )
         for row in rows
     ]
@@ -105,6 +110,14 @@ def _planned(session: Session, keys: list[UUID]) -> dict[UUID, int]:
     count = func.jsonb_array_length(t.Partition.result["partitions"])
     query = select(t.Partition.step_run_id, count).where(t.Partition.step_run_id.in_(keys), t.Partition.phase == "plan")
     return {row[0]: row[1] for row in session.execute(query)}
+
+
+def _campaigns(session: Session, rows: Sequence[t.StepRun]) -> dict[UUID, Json]:
+    named = {row.id: row.detail["campaign"] for row in rows if row.detail.get("campaign")}
+    c = t.Campaign
+    query = select(c.name, c.decided, c.total).where(c.name.in_(named.values()), c.tenant.in_({row.tenant for row in rows}))
+    found = {row.name: {"name": row.name, "decided": row.decided, "total": row.total} for row in session.execute(query)} if named else {}
+    return {step: found[name] for step, name in named.items() if name in found}
 
 
 def _metrics(session: Session, keys: list[UUID]) -> dict[UUID, tuple[int | None, dict[str, float]]]:

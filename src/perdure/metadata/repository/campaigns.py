@@ -16,7 +16,7 @@ from perdure.keys import digest, identity
 from perdure.labeling.ports import CampaignRow, NewTask
 from perdure.labeling.spec import load
 from perdure.messages.common import ArtifactRef, Json
-from perdure.messages.labeling import AnnotationStatus, CampaignCommand, CampaignState
+from perdure.messages.labeling import WITHDRAWN, AnnotationStatus, CampaignCommand, CampaignState
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.access import NAME
@@ -57,8 +57,11 @@ _COMMANDS: dict[str, dict[CampaignState, CampaignState]] = {
 class PlainCampaignRows(Rows):
     """`perdure.labeling.ports.Campaigns` on Postgres, but for its tick and its end."""
 
-    def open(self, name: str, spec: Json | None, workflow_id: str, requested_by: str) -> CampaignRow:
-        """The campaign of this name, made where *spec* is given. Raises InvalidInput, NotFound; Conflict for another spec or workflow."""
+    def open(self, name: str, spec: Json | None, workflow_id: str, requested_by: str, scheduled: datetime | None = None) -> CampaignRow:
+        """The campaign of this name, made where *spec* is given. Raises InvalidInput, NotFound; Conflict for another spec or workflow.
+
+        One that was withdrawn goes on, with the time that it had left; unless that was after *scheduled*.
+        """
         if spec is None:
             found = self.named(name)
         else:
@@ -75,10 +78,24 @@ class PlainCampaignRows(Rows):
                     raise Conflict(
                         f"the campaign {name!r} exists with another specification", field="campaign", remedy="give the new one another name"
                     )
+                if row.workflow_id == workflow_id:
+                    self._reopen(session, row, scheduled)
                 found = campaign_row(row)
         if found.workflow_id != workflow_id:
             raise Conflict(f"the campaign {name!r} belongs to the workflow {found.workflow_id}", field="campaign", remedy="use its id")
         return found
+
+    def _reopen(self, session: Session, row: t.Campaign, scheduled: datetime | None) -> None:
+        """Take a withdrawal back, if it was none that overtook this call. Its answers are there still."""
+        session.refresh(row, with_for_update=True)
+        if row.closed_at is None or row.closed_reason != WITHDRAWN or (scheduled is not None and scheduled <= row.closed_at):
+            return
+        if row.deadline is not None:
+            row.deadline += datetime.now(UTC) - row.closed_at
+        row.state, row.closed_reason, row.closed_at = CampaignState.OPEN, None, None
+        row.version += 1
+        self._note(session, row.id, f"reopen/{row.version}", "reopened", "perdure", {})
+        session.flush()
 
     def campaign(self, campaign: UUID) -> CampaignRow:
         """Raises NotFound."""

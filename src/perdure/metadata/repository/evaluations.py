@@ -57,6 +57,8 @@ class EvaluationRows(Rows):
                 metrics=metrics,
                 evidence_sha256=evidence_sha256,
                 scores_id=self._scores(session, result, scored, champion, dataset_version),
+                human=result.get("human"),
+                labels_id=self._labels(session, result),
             )
             self._add_all(session, t.EvaluationMetric, list(_metrics(key, figures)))
             self._add_all(session, t.GateVerdict, [_verdict(key, position, v) for position, v in enumerate(verdicts)])
@@ -76,6 +78,11 @@ class EvaluationRows(Rows):
         manifest = select(t.DatasetVersion.manifest_id).where(t.DatasetVersion.id == dataset_version)
         self._made_from(session, scores, "dataset", session.scalars(manifest))
         return scores
+
+    def _labels(self, session: Session, result: Json) -> UUID | None:
+        """The artifact of the label snapshot in which people compared the models."""
+        human = result.get("human")
+        return self._artifact(session, t.ArtifactKind.LABELS, artifact_ref(human["snapshot"], "snapshot")) if human else None
 
     def _versions(self, *where: ColumnElement[bool]) -> Select[t.ModelVersion, t.Artifact]:
         return records.model_versions().where(t.ModelVersion.tenant == self._tenant, *where)

@@ -82,7 +82,7 @@ class CampaignRows(PlainCampaignRows):
             if row.state is not CampaignState.CLOSED:
                 row.state, row.closed_reason, row.closed_at = CampaignState.CLOSED, row.closed_reason or reason, datetime.now(UTC)
                 row.version += 1
-                self._note(session, campaign, "close", "closed", "perdure", {"reason": row.closed_reason})
+                self._note(session, campaign, f"close/{row.version}", "closed", "perdure", {"reason": row.closed_reason})
                 session.flush()
             return campaign_row(row)
 

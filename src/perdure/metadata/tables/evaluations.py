@@ -33,6 +33,8 @@ class Evaluation(Base):
     metrics: Mapped[dict[str, Any]]  # of the challenger, on all rows
     evidence_sha256: Mapped[str]
     scores_id: Mapped[UUID | None] = mapped_column(owned_by("artifact"))
+    human: Mapped[dict[str, Any] | None]  # what people said, where they were asked
+    labels_id: Mapped[UUID | None] = mapped_column(owned_by("artifact"))  # the snapshot in which they said it
     created_at: Mapped[Created]
 
 
