@@ -54,6 +54,7 @@ class LabelingActivities:
             standing=found.spec.standing,
             snapshot_every=found.spec.snapshot_every,
             patience=asked.patience,
+            labelstudio=found.spec.labelstudio is not None,
         )
 
     @activity.defn(name="labeling.import_tasks", no_thread_cancel_exception=True)

@@ -16,11 +16,13 @@ from perdure.activities.evaluation import EvaluationActivities
 from perdure.activities.guard import Guard
 from perdure.activities.jobs import JobRunner
 from perdure.activities.labeling import LabelingActivities
+from perdure.activities.labelstudio import LabelStudioActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
 from perdure.activities.runs import RunActivities
 from perdure.activities.training import TrainingActivities
 from perdure.adapters.job_files import S3JobFiles
+from perdure.adapters.labelstudio import LabelStudioServer
 from perdure.adapters.lines import S3Lines
 from perdure.adapters.local_jobs import LocalJobs
 from perdure.adapters.no_ray import NoRay
@@ -29,7 +31,17 @@ from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
 from perdure.messages.jobs import Engine
 from perdure.metadata.database import Database
-from perdure.metadata.repository import CampaignRows, DatasetRows, LabelRows, ModelRows, PromotionRows, RunRows, StepRows
+from perdure.metadata.repository import (
+    CampaignRows,
+    DatasetRows,
+    DeliveryRows,
+    LabelRows,
+    ModelRows,
+    PromotionRows,
+    RunRows,
+    SentTaskRows,
+    StepRows,
+)
 from perdure.ports import Compute
 from perdure.workers.orphans import stopping_orphans
 from perdure.workers.registry import Activities, WorkerSpec
@@ -58,6 +70,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
         ray: Compute = stack.enter_context(contextlib.closing(RayJobs(settings.ray))) if settings.ray.url else NoRay()
         runs, steps, datasets, models = RunRows(database), StepRows(database), DatasetRows(database), ModelRows(database)
         stack.enter_context(stopping_orphans(steps, local))
+        studio = stack.enter_context(contextlib.closing(LabelStudioServer(settings.labelstudio, settings.gateway)))
         claims = Claims(steps, files, environment())
         jobs = JobRunner(steps, files, {Engine.LOCAL: local, Engine.RAY: ray})
         storage = settings.storage
@@ -68,6 +81,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, files, lines, storage),
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
             labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines),
+            labelstudio=LabelStudioActivities(SentTaskRows(database), DeliveryRows(database), studio),
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from perdure.activities.evaluation import EvaluationActivities
 from perdure.activities.labeling import LabelingActivities
+from perdure.activities.labelstudio import LabelStudioActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
 from perdure.activities.runs import RunActivities
@@ -33,6 +34,7 @@ class Activities:
     evaluation: EvaluationActivities
     promotion: PromotionActivities
     labeling: LabelingActivities
+    labelstudio: LabelStudioActivities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.labeling.answer,
                 act.labeling.close,
                 act.labeling.snapshot,
+                act.labelstudio.push,
+                act.labelstudio.reconcile,
             ],
         ),
         WorkerSpec(

@@ -37,8 +37,9 @@ with workflow.unsafe.imports_passed_through():
         SnapshotTaken,
         Tick,
     )
-    from perdure.workflows.failures import readable, stop_if_cancelled
-    from perdure.workflows.policies import AWAY, DRAIN, QUIET, ROWS, TICK_EVERY, TICKS_PER_EXECUTION
+    from perdure.workflows.failures import describe, readable, stop_if_cancelled
+    from perdure.workflows.labelstudio import LabelStudioSync
+    from perdure.workflows.policies import AT_ONCE, AWAY, DRAIN, QUIET, ROWS, TICK_EVERY, TICKS_PER_EXECUTION
 
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
 MOST_ANSWERS = 100  # in one update
@@ -63,6 +64,7 @@ class LabelingCampaign:
         self._quiet = 0  # looks in a row that nobody asked for, and that found nothing new
         self._tick: Tick | None = None
         self._snapshot: SnapshotTaken | None = None
+        self._elsewhere = LabelStudioSync()
         self._refusal: str | None = None  # why updates are not taken any more
 
     @workflow.run
@@ -117,8 +119,9 @@ class LabelingCampaign:
             imported = [await self._import_added(plan, tasks) for tasks in tick.imports]
             if self._snapshot_at is not None and self._snapshot_at <= workflow.now():
                 await self._roll(plan)
+            unsent = plan.labelstudio and await self._elsewhere.run(plan, tick)
             await self._renew_if_long(plan)
-            if not tick.more and not any(imported):
+            if not tick.more and not any(imported) and not unsent:
                 await self._wait(began, tick)
 
     async def _look(self, plan: CampaignPlan) -> Tick | None:
@@ -149,6 +152,8 @@ class LabelingCampaign:
     async def _roll(self, plan: CampaignPlan) -> None:
         """A standing campaign's snapshot; one that cannot be taken now is taken the next time."""
         self._snapshot_at = workflow.now() + plan.snapshot_every
+        if plan.labelstudio:
+            await self._elsewhere.reconcile(plan, whole=True, patience=AT_ONCE)
         try:
             self._snapshot = await workflow.execute_activity_method(LabelingActivities.snapshot, _ref(plan), **ROWS)
         except FailureError as err:
@@ -158,9 +163,9 @@ class LabelingCampaign:
 
     async def _wait(self, began: datetime, tick: Tick) -> None:
         """Until somebody pokes or it is time; but not sooner than a moment after the last look began."""
-        snapshot = None if self._snapshot_at is None else self._snapshot_at - workflow.now()
+        times = [at - workflow.now() for at in (self._snapshot_at, self._elsewhere.next) if at is not None]
         try:
-            await workflow.wait_condition(lambda: self._poked, timeout=pause(tick, self._quiet, snapshot))
+            await workflow.wait_condition(lambda: self._poked, timeout=pause(tick, self._quiet, min(times, default=None)))
         except TimeoutError:
             return
         rest = TICK_EVERY - (workflow.now() - began).total_seconds()
@@ -193,6 +198,7 @@ class LabelingCampaign:
         None where it is not over any more: tasks came, or a later deadline, after it was looked at.
         """
         self._enter("closing")
+        silent = await self._elsewhere.reconcile(plan, whole=True, patience=plan.patience) if plan.labelstudio else None
         closing = CloseCampaign(campaign=plan.campaign, reason=reason, patience=plan.patience)
         standing = await workflow.execute_activity_method(LabelingActivities.close, closing, **ROWS)
         if standing.state is not CampaignState.CLOSED:
@@ -211,6 +217,7 @@ class LabelingCampaign:
             complete=tick.left == 0,
             reason=reason,
             statistics=taken.statistics,
+            missing=f"Label Studio could not be asked at the end: {describe(silent)['message']}" if silent else None,
         )
 
     async def _cancelled(self) -> None:

@@ -65,5 +65,9 @@ TICKS_PER_EXECUTION = 300
 """A campaign continues as new after this many looks (about 12 history events each), or when the server suggests it."""
 AWAY = timedelta(minutes=1)
 """A campaign whose rows could not be reached for longer than patience looks again after this; so does a run that cannot be closed."""
+RECONCILE_EVERY = timedelta(minutes=5)
+"""Label Studio is asked this often what its web hook has lost; while it cannot be asked, every `AWAY`."""
+AT_ONCE = timedelta(0)
+"""The patience of what is tried again anyway."""
 DRAIN = timedelta(seconds=5)
 """For so long, a campaign that is to go on in a new execution lets updates come in; then it refuses further ones until all are answered."""

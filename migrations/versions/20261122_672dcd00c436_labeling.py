@@ -316,9 +316,49 @@ def upgrade() -> None:
         postgresql_where=sa.text("status in ('valid', 'skipped')"),
     )
     op.create_index("uq_annotation_judged", "annotation", ["task_id", "labeler_id"], unique=True, postgresql_where=sa.text("judged"))
+    op.create_table(
+        "external_project",
+        sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
+        sa.Column("campaign_id", sa.Uuid(), nullable=False),
+        sa.Column("hook_id", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("project", sa.BigInteger(), nullable=True),
+        sa.Column("watermark", Moment, nullable=True),
+        sa.Column("asked_at", Moment, nullable=True),
+        sa.Column("sending_problem", sa.Text(), nullable=True),
+        sa.Column("reading_problem", sa.Text(), nullable=True),
+        sa.Column("created_at", Moment, server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"], name=op.f("fk_external_project_campaign_id")),
+        sa.ForeignKeyConstraint(["hook_id"], ["hook.id"], name=op.f("fk_external_project_hook_id")),
+        sa.PrimaryKeyConstraint("campaign_id", name=op.f("pk_external_project")),
+    )
+    op.create_table(
+        "external_ref",
+        sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
+        sa.Column("task_id", sa.Uuid(), nullable=False),
+        sa.Column("campaign_id", sa.Uuid(), nullable=False),
+        sa.Column("external_id", sa.BigInteger(), nullable=True),
+        sa.Column("overlap", sa.Integer(), nullable=True),
+        sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("created_at", Moment, server_default=sa.text("now()"), nullable=False),
+        sa.Column("sent_at", Moment, nullable=True),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"], name=op.f("fk_external_ref_campaign_id")),
+        sa.ForeignKeyConstraint(["task_id"], ["task.id"], name=op.f("fk_external_ref_task_id")),
+        sa.PrimaryKeyConstraint("task_id", name=op.f("pk_external_ref")),
+    )
+    op.create_index(op.f("ix_external_ref_campaign_id"), "external_ref", ["campaign_id"], unique=False)
+    op.create_index(
+        "ix_external_ref_unsure",
+        "external_ref",
+        ["campaign_id"],
+        unique=False,
+        postgresql_where=sa.text("external_id is null and problem is null"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("external_ref")
+    op.drop_table("external_project")
     op.drop_index("uq_annotation_judged", table_name="annotation", postgresql_where=sa.text("judged"))
     op.drop_index("uq_annotation_standing", table_name="annotation", postgresql_where=sa.text("status in ('valid', 'skipped')"))
     op.drop_index(op.f("ix_annotation_labeler_id_created_at"), table_name="annotation")

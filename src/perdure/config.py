@@ -105,6 +105,14 @@ class GatewaySettings(_Group):
     max_body: int = Field(8 * 1024 * 1024, description="bytes of a body that are read; an import of tasks may be longer")
 
 
+class LabelStudioSettings(_Group):
+    """A Label Studio server on which people may label; unset: none."""
+
+    url: str | None = Field(None, description="address of the server")
+    token: str | None = Field(None, description="secret reference of a legacy token or a personal access token")
+    secret: str | None = Field(None, description="secret reference of what its web hooks prove themselves with; unset: none are registered")
+
+
 class Settings(BaseSettings):
     """Everything that a process of Perdure is told from outside. ``Settings(home=folder)`` reads that folder's file."""
 
@@ -120,6 +128,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
     notify: NotifySettings = NotifySettings()
+    labelstudio: LabelStudioSettings = LabelStudioSettings()
     log_level: str = Field("INFO", description="least level that is logged")
 
     @property

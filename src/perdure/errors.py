@@ -8,6 +8,7 @@ The type name is what survives the wire (Temporal, S3, Postgres), so it is stabl
     │  ├─ ObjectsUnavailable  S3
     │  ├─ ClusterUnavailable  Ray
     │  ├─ TrackingUnavailable MLflow
+    │  ├─ LabelStudioUnavailable
     │  └─ TemporalUnavailable Temporal
     └─ Permanent              trying again would change nothing
        ├─ InvalidInput        a request, specification or argument is wrong
@@ -81,6 +82,12 @@ class TrackingUnavailable(Transient):
     """MLflow does not answer (never on a run's critical path)."""
 
     part = "MLflow"
+
+
+class LabelStudioUnavailable(Transient):
+    """Label Studio does not answer (no campaign ends by that)."""
+
+    part = "Label Studio"
 
 
 class TemporalUnavailable(Transient):

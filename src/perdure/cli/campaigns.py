@@ -14,6 +14,7 @@ from perdure.cli.people import Actor, person
 
 if TYPE_CHECKING:
     from perdure.labeling.ports import CampaignRow, Progress
+    from perdure.metadata.queries.elsewhere import ElsewhereDetail
 
 PANEL = "Labeling"
 campaigns = typer.Typer(help="List labeling campaigns; show, pause, resume, extend or close one.", invoke_without_command=True)
@@ -66,21 +67,23 @@ def show_campaign(name: Name, as_json: Json = False) -> None:
     from perdure.errors import NotFound
     from perdure.metadata.database import Database
     from perdure.metadata.queries.campaigns import campaign_progress, campaign_snapshot
+    from perdure.metadata.queries.elsewhere import campaign_elsewhere
 
     with Database.open(read_settings()) as database:
         progress = campaign_progress(database, _named(database, name).id)
+        elsewhere = campaign_elsewhere(database, progress.campaign.id)
         try:
             snapshot = campaign_snapshot(database, progress.campaign.id, None)
         except NotFound:
             snapshot = None
     if as_json:
         counted = {"tasks": progress.tasks, "annotations": progress.annotations, "labelers": progress.labelers}
-        emit(_plain(progress.campaign) | counted | {"snapshot": snapshot})
+        emit(_plain(progress.campaign) | counted | {"snapshot": snapshot, "labelstudio": elsewhere})
         return
-    _tell(progress, snapshot)
+    _tell(progress, snapshot, elsewhere)
 
 
-def _tell(progress: Progress, snapshot: Any) -> None:
+def _tell(progress: Progress, snapshot: Any, elsewhere: ElsewhereDetail | None) -> None:
     row = progress.campaign
     fields(
         {
@@ -92,6 +95,7 @@ def _tell(progress: Progress, snapshot: Any) -> None:
             "deadline": when(row.deadline),
             "tasks": f"{row.total}, of them " + (", ".join(f"{count} {state}" for state, count in progress.tasks.items()) or "none"),
             "answers": ", ".join(f"{count} {status}" for status, count in progress.annotations.items()),
+            "Label Studio": _standing(elsewhere) if elsewhere else None,
             "snapshot": f"{snapshot.number}: {snapshot.tasks} tasks, {snapshot.uri}" if snapshot else None,
         }
     )
@@ -102,6 +106,14 @@ def _tell(progress: Progress, snapshot: Any) -> None:
         right=("answers", "gold right", "gold wrong"),
         empty="nobody has answered yet",
     )
+
+
+def _standing(there: ElsewhereDetail) -> str:
+    project = f"project {there.project}" if there.project else "no project yet"
+    refused = f", {there.refused} cannot be shown there" if there.refused else ""
+    asked = f"asked {when(there.asked_at)}" if there.asked_at else "not asked yet"
+    problem = f"; {there.problem}" if there.problem else ""
+    return f"{project} at {there.address or '(not set)'}, {there.sent} tasks{refused}, {asked}{problem}"
 
 
 @campaigns.command("upload")

@@ -48,6 +48,7 @@ BY_ERROR = {
     "ObjectsUnavailable": Exit.UNREACHABLE,
     "ClusterUnavailable": Exit.UNREACHABLE,
     "TrackingUnavailable": Exit.UNREACHABLE,
+    "LabelStudioUnavailable": Exit.UNREACHABLE,
     "TemporalUnavailable": Exit.UNREACHABLE,
     "Permanent": Exit.FAILED,
     "InvalidInput": Exit.USAGE,

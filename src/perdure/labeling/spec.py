@@ -70,6 +70,12 @@ class Predictions(_Part):
     blind: Share = 0.1
 
 
+class LabelStudio(_Part):
+    """That the tasks are shown in Label Studio, too: the server that the settings name. Answers come back by web hook, and by looking."""
+
+    project: int | None = Field(None, ge=1, description="a project that is there; default: a new one is made")
+
+
 class Campaign(_Part):
     """What people are asked."""
 
@@ -88,6 +94,7 @@ class Campaign(_Part):
     skips: int = Field(2, ge=1, description="skips after which a task goes to an adjudicator")
     standing: bool = Field(False, description="never over: tasks keep coming, snapshots are taken as it goes")
     snapshot_every: Duration = duration("1d", "how often a standing campaign's decisions become a snapshot")
+    labelstudio: LabelStudio | None = Field(None, description="show the tasks in Label Studio, too")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -105,6 +105,7 @@ class CampaignPlan:
     standing: bool = False
     snapshot_every: timedelta = timedelta(days=1)
     patience: timedelta = PATIENCE
+    labelstudio: bool = False  # its tasks are shown there, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,33 @@ class Tick:
 
 WITHDRAWN = "the run that asked has ended"
 """Why a campaign closed that its run left behind. If the run begins again, so does the campaign."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksSent:
+    """Answer of `labeling.push`: tasks that Label Studio has got, and those that cannot be shown there. ``more``: call again at once."""
+
+    sent: int = 0
+    refused: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconcile:
+    """`labeling.reconcile`: takes what Label Studio knows and no web hook has told; with ``whole`` deletions, too, by a full export."""
+
+    campaign: UUID
+    whole: bool = False
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciled:
+    """Answer of `labeling.reconcile`: answers found and deleted, and messages that could not be used."""
+
+    found: int = 0
+    deleted: int = 0
+    quarantined: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +307,10 @@ class CampaignProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignResult:
-    """What a campaign came to. ``complete`` is false where it was closed with tasks left."""
+    """What a campaign came to. ``complete`` is false where it was closed with tasks left.
+
+    ``missing`` says why answers may be missing: Label Studio could not be asked at the end.
+    """
 
     campaign: UUID
     snapshot: ArtifactRef
@@ -288,3 +319,4 @@ class CampaignResult:
     complete: bool
     reason: str
     statistics: Json = field(default_factory=dict)
+    missing: str | None = None

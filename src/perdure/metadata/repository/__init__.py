@@ -6,6 +6,7 @@ was overtaken finds what was committed first.
 
 from perdure.metadata.repository.access import AccessRows
 from perdure.metadata.repository.datasets import DatasetRows
+from perdure.metadata.repository.elsewhere import SentTaskRows
 from perdure.metadata.repository.inbox import DeliveryRows
 from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.messages import MessageRows
@@ -30,6 +31,7 @@ __all__ = [
     "ProjectionRows",
     "PromotionRows",
     "RunRows",
+    "SentTaskRows",
     "StepRows",
     "SweepRows",
 ]

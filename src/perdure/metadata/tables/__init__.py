@@ -4,6 +4,7 @@ from perdure.metadata.tables.artifacts import Artifact, ArtifactInput, ArtifactK
 from perdure.metadata.tables.base import Base
 from perdure.metadata.tables.datasets import Dataset, DatasetProfile, DatasetVersion, Partition, ValidationResult
 from perdure.metadata.tables.deliveries import ApiKey, BrowserSession, Delivery, Hook, HookProvider, IdempotentRequest, Outbox, Withdrawal
+from perdure.metadata.tables.elsewhere import ExternalProject, ExternalRef
 from perdure.metadata.tables.evaluations import Evaluation, EvaluationMetric, EvaluationSubject, GateVerdict
 from perdure.metadata.tables.labeling import (
     Annotation,
@@ -48,6 +49,8 @@ __all__ = [
     "Evaluation",
     "EvaluationMetric",
     "EvaluationSubject",
+    "ExternalProject",
+    "ExternalRef",
     "GateVerdict",
     "Hook",
     "HookProvider",
