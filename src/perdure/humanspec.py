@@ -12,8 +12,8 @@ from perdure.mistakes import show
 from perdure.specfields import ColumnName, Duration, duration
 from perdure.specpart import Broken, Part
 
-REMINDERS = (0.5, 0.9)
-"""Shares of the time to the deadline after which the owner is reminded."""
+REMINDERS = (0.0, 0.5, 0.9)
+"""Shares of the time to the deadline after which the owner is told that people are asked: at once, and twice again."""
 
 
 class Human(Part):

@@ -27,6 +27,7 @@ from perdure.messages.pipeline import StepKind
 from perdure.messages.promotion import VoteDecision
 from perdure.metadata.database import Database
 from perdure.metadata.queries import RunDetail, show_run
+from perdure.metadata.queries.affected import affected
 from perdure.metadata.repository import CampaignRows, DatasetRows, ModelRows, PromotionRows, RunRows, StepRows
 from perdure.metadata.upgrade import upgrade
 from perdure.ports import ModelVersion, Run
@@ -134,6 +135,12 @@ class Comparing:
             named = text("select name from campaign where name like :of")
             return list(session.scalars(named, {"of": f"%{self.run.workflow_id[-8:]}-human-%"}))
 
+    def told(self) -> list[tuple[str, str, str]]:
+        """Who was told what, with how many pairs left."""
+        query = "select target, payload->>'kind', payload->>'left' from outbox where topic = 'notify' and payload->>'campaign' = :name"
+        with self.world.database.transaction() as session:
+            return [tuple(row) for row in session.execute(text(query), {"name": self.opened()[0]})]
+
     def sides(self) -> dict[str, str]:
         """Where the challenger's answers stand: only who reads the job's objects can know."""
         result = S3JobFiles(self.world.objects).latest(f"{self.step}-evaluate-1").result
@@ -196,10 +203,13 @@ async def test_who_wins_may_be_released_though_the_worker_died_while_people_thou
     assert waiting.campaign == {"name": comparing.opened()[0], "decided": waiting.campaign["decided"], "total": PAIRS}
     world.fire()
     campaign = await comparing.campaign()
+    assert ("ann", "remind", str(PAIRS)) in comparing.told()  # the owner knows at once
     items = [{"task": key, "value": "tie" if n < 5 else side} for n, (key, side) in enumerate(comparing.sides().items()) if n >= 3]
     await campaign.execute_update("answer", {"actor": "bob", "items": items})
     result = await comparing.handle.result()
     assert result["passed"]
+    judged = affected(world.database, "ada").judged
+    assert (judged[-1].name, judged[-1].number) == (comparing.version.model, comparing.version.number)
     told = "people preferred it to version 1 in 3 of 6 pairs, with 2 ties: win rate 0.6667 ≥ 0.5; 95% interval 0.30 to 0.90"
     assert result["reasons"] == [told]
     kept = comparing.evaluation()

@@ -236,7 +236,7 @@ def _encoded(lines: Iterator[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def affected(labeler: Annotated[str, typer.Option(help="Whose answers.")], as_json: Json = False) -> None:
-    """Tell which campaigns, snapshots, data sets and models hold answers of a labeler.
+    """Tell which campaigns, snapshots, data sets and models hold answers of a labeler, and which models were judged by them.
 
     An answer that was taken back later is still in the snapshots that were taken before.
     """
@@ -254,6 +254,7 @@ def affected(labeler: Annotated[str, typer.Option(help="Whose answers.")], as_js
     rows += [("snapshot", f"{each.campaign}/{each.number}", f"{each.opinions} opinions, {each.uri}") for each in found.snapshots]
     rows += [("data set", f"{each.name}/{each.number}", when(each.created_at)) for each in found.datasets]
     rows += [("model", f"{each.name}@{each.number}", when(each.created_at)) for each in found.models]
+    rows += [("judged", f"{each.name}@{each.number}", when(each.created_at)) for each in found.judged]
     table(("", "name", ""), rows)
 
 

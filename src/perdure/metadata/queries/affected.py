@@ -37,7 +37,7 @@ class AffectedSnapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class AffectedVersion:
-    """A version of a data set or model that was made of such a snapshot."""
+    """A version of a data set or model that was made of such a snapshot, or a model's that people judged in it."""
 
     name: str
     number: int
@@ -53,6 +53,7 @@ class Affected:
     snapshots: list[AffectedSnapshot] = field(default_factory=list)
     datasets: list[AffectedVersion] = field(default_factory=list)
     models: list[AffectedVersion] = field(default_factory=list)
+    judged: list[AffectedVersion] = field(default_factory=list)
 
 
 def affected(db: Database, labeler: str) -> Affected:
@@ -73,12 +74,17 @@ def affected(db: Database, labeler: str) -> Affected:
         ).all()
         of_them = or_(t.ModelVersion.predictor_id.in_(made), t.ModelVersion.dataset_version_id.in_([row.id for row in datasets]))
         models = session.scalars(select(t.ModelVersion).where(of_them).order_by(t.ModelVersion.model, t.ModelVersion.number))
+        by_them = select(t.Evaluation.model_version_id).where(t.Evaluation.labels_id.in_([artifact for artifact, _ in snapshots]))
+        judged = session.scalars(
+            select(t.ModelVersion).where(t.ModelVersion.id.in_(by_them)).order_by(t.ModelVersion.model, t.ModelVersion.number)
+        )
         return Affected(
             labeler=labeler,
             campaigns=_campaigns(session, who),
             snapshots=[snapshot for _, snapshot in snapshots],
             datasets=[AffectedVersion(name=row.name, number=row.number, created_at=row.created_at) for row in datasets],
             models=[AffectedVersion(name=row.model, number=row.number, created_at=row.created_at) for row in models],
+            judged=[AffectedVersion(name=row.model, number=row.number, created_at=row.created_at) for row in judged],
         )
 
 
