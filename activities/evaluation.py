@@ -6,7 +6,6 @@ Where people are asked too, `run` ends with what to ask them, a campaign waits, 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
 from perdure.keys import digest, identity, step_params
 from perdure.labeling import pairwise
+from perdure.labeling.naming import campaign_name
 from perdure.labeling.ports import Lines
 from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.evaluation import AskPeople, ConcludeEvaluation, EvaluateRequest, EvaluateResult
@@ -131,7 +131,7 @@ class EvaluationActivities:
             return None
         assert pairs is not None, "there is something to compare"
         assert compared.champion is not None, "there is something to compare with"
-        campaign = campaign_name(compared.run.workflow_id, compared.step, pairs)
+        campaign = campaign_name(compared.run.workflow_id, "human", compared.step.id, pairs["tasks"]["sha256"])
         self._steps.report(compared.step.id, {"phase": "people", "campaign": campaign}, waiting_for=f"people: campaign {campaign}")
         return EvaluateResult(
             evaluation=identity(compared.step.id, "evaluation"),
@@ -197,12 +197,6 @@ class EvaluationActivities:
             cached=cached,
             reason=reason,
         )
-
-
-def campaign_name(workflow_id: str, step: StepRun, pairs: Json) -> str:
-    """The name of a step's campaign: the same for the same pairs, so that a step that begins again finds what people have said."""
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", workflow_id.removeprefix("run/")).strip("-.")[:60] or "run"
-    return f"{readable}-human-{identity(step.id, pairs['tasks']['sha256']).hex[:8]}"
 
 
 def _parsed(lines: Iterator[bytes]) -> Iterator[Json]:

@@ -17,7 +17,6 @@ from perdure.messages.preparation import DatasetRef, PartitionDone, PreparePlan,
 from perdure.ports import Datasets, DatasetVersion, Run, Runs, StepRun, Steps
 from perdure.spec import load
 
-
 SAID = "said"
 """The phase that records which label snapshots a preparation joins to its rows."""
 

@@ -39,6 +39,7 @@ class RunActivities:
             model=spec.model_name,
             patience=spec.patience,
             window=spec.data.window,
+            labels=spec.label is not None,
         )
 
     def _version(self, request: OpenRun) -> PipelineVersion:

@@ -20,6 +20,7 @@ from perdure.activities.labelstudio import LabelStudioActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
 from perdure.activities.runs import RunActivities
+from perdure.activities.selection import SelectionActivities
 from perdure.activities.training import TrainingActivities
 from perdure.adapters.job_files import S3JobFiles
 from perdure.adapters.labelstudio import LabelStudioServer
@@ -39,6 +40,7 @@ from perdure.metadata.repository import (
     ModelRows,
     PromotionRows,
     RunRows,
+    SelectionRows,
     SentTaskRows,
     StepRows,
 )
@@ -80,6 +82,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             training=TrainingActivities(runs, steps, models, claims, jobs, storage),
             evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, files, lines, storage),
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
+            selection=SelectionActivities(runs, steps, models, SelectionRows(database), claims, jobs, storage),
             labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines),
             labelstudio=LabelStudioActivities(SentTaskRows(database), DeliveryRows(database), studio),
         )

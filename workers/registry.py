@@ -12,6 +12,7 @@ from perdure.activities.labelstudio import LabelStudioActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
 from perdure.activities.runs import RunActivities
+from perdure.activities.selection import SelectionActivities
 from perdure.activities.training import TrainingActivities
 from perdure.workflows.evaluation import ModelEvaluation
 from perdure.workflows.labeling import LabelingCampaign
@@ -33,6 +34,7 @@ class Activities:
     training: TrainingActivities
     evaluation: EvaluationActivities
     promotion: PromotionActivities
+    selection: SelectionActivities
     labeling: LabelingActivities
     labelstudio: LabelStudioActivities
 
@@ -61,6 +63,7 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.promotion.approval,
                 act.promotion.elsewhere,
                 act.promotion.close,
+                act.selection.record,
                 act.labeling.open,
                 act.labeling.import_tasks,
                 act.labeling.tick,
@@ -81,6 +84,7 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.preparation.features,
                 act.preparation.commit,
                 act.evaluation.run,
+                act.selection.select,
                 act.evaluation.conclude,
             ],
         ),

@@ -15,18 +15,22 @@ from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError, is_
 with workflow.unsafe.imports_passed_through():
     from perdure.activities.promotion import PromotionActivities
     from perdure.activities.runs import RunActivities
+    from perdure.activities.selection import SelectionActivities
     from perdure.errors import Conflict, PatienceExhausted, caused_by, root
     from perdure.keys import identity
-    from perdure.messages.common import Command
+    from perdure.messages.common import ArtifactRef, Command
     from perdure.messages.evaluation import EvaluateRequest, EvaluateResult
+    from perdure.messages.labeling import CampaignRequest, CampaignResult
     from perdure.messages.pipeline import CloseRun, OpenRun, RunCommand, RunPlan, RunProgress, RunRequest, RunResult, RunState, StepKind
     from perdure.messages.preparation import DatasetRef, PrepareRequest
     from perdure.messages.promotion import ApprovalState, PromoteRequest, PromotionResult, RecordVote, Vote, VoteDecision
+    from perdure.messages.selection import LabelResult, RecordLabels, RoundDone, Selected, SelectRequest
     from perdure.messages.training import TrainRequest, TrainResult
     from perdure.workflows.children import started
     from perdure.workflows.evaluation import ModelEvaluation
     from perdure.workflows.failures import describe, readable, stop_if_cancelled
-    from perdure.workflows.policies import AWAY, CHILD, FOREVER, ROWS
+    from perdure.workflows.labeling import LabelingCampaign
+    from perdure.workflows.policies import AWAY, CHILD, FOREVER, JOB, ROWS
     from perdure.workflows.preparation import DataPreparation
     from perdure.workflows.promotion import ModelPromotion
     from perdure.workflows.training import DistributedTraining
@@ -34,13 +38,13 @@ with workflow.unsafe.imports_passed_through():
 PIPELINE = SearchAttributeKey.for_keyword("PerdurePipeline")
 MODEL = SearchAttributeKey.for_keyword("PerdureModel")
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
-PAUSABLE = ("opening", StepKind.PREPARE, StepKind.TRAIN, StepKind.EVALUATE, "paused")
+PAUSABLE = ("opening", StepKind.PREPARE, StepKind.TRAIN, StepKind.EVALUATE, StepKind.LABEL, "paused")
 """Stages after which there is something to hold."""
 
 
 @workflow.defn(name="TrainingPipeline")
 class TrainingPipeline:
-    """One run: prepare, train, evaluate, promote."""
+    """One run: prepare, train, evaluate; where people are asked about rows without a label, the same again; promote."""
 
     @workflow.init
     def __init__(self, request: RunRequest) -> None:
@@ -56,6 +60,8 @@ class TrainingPipeline:
         self._dataset: DatasetRef | None = None
         self._trained: TrainResult | None = None
         self._evidence = ""
+        self._round = 0
+        self._campaign: str | None = None  # the workflow in which people are asked now
 
     @workflow.run
     async def run(self, request: RunRequest) -> RunResult:
@@ -83,29 +89,20 @@ class TrainingPipeline:
         return plan
 
     async def _steps(self, plan: RunPlan) -> RunResult:
-        await self._begin(StepKind.PREPARE)
-        preparing = await started(
-            plan.patience,
-            lambda: workflow.start_child_workflow(
-                DataPreparation.run,
-                PrepareRequest(run_id=plan.run_id, patience=plan.patience, window=plan.window),
-                id=_child(StepKind.PREPARE),
-                **CHILD,
-            ),
-        )
-        dataset = self._dataset = await preparing
-        await self._begin(StepKind.TRAIN)
-        trained = self._trained = await self._train(plan, dataset)
-        assert trained.model_version is not None, "a training that is not paused has a version"
-        await self._begin(StepKind.EVALUATE)
-        to_evaluate = EvaluateRequest(
-            run_id=plan.run_id, patience=plan.patience, model_version=trained.model_version, dataset_version=dataset.dataset_version
-        )
-        evaluating = await started(
-            plan.patience, lambda: workflow.start_child_workflow(ModelEvaluation.run, to_evaluate, id=_child(StepKind.EVALUATE), **CHILD)
-        )
-        evaluated = await evaluating
-        await self._begin(StepKind.PROMOTE)
+        done: list[RoundDone] = []
+        said: list[ArtifactRef] = []
+        while True:
+            dataset = self._dataset = await self._prepare(plan, said)
+            trained = self._trained = await self._train(plan, dataset)
+            evaluated = await self._evaluate(plan, dataset, trained)
+            if not plan.labels:
+                break
+            done.append(_figures(self._round, dataset, trained, evaluated))
+            asked = await self._ask(plan, dataset, trained, done)
+            if asked.snapshot is None:
+                break
+            said.append(asked.snapshot)
+            self._round += 1
         promoted = await self._promote(plan, trained, evaluated)
         return RunResult(
             run_id=plan.run_id,
@@ -116,7 +113,84 @@ class TrainingPipeline:
             released=promoted.released,
             reason=promoted.reason,
             metrics=evaluated.metrics,
+            rounds=done,
+            asked_until=asked.reason if plan.labels else "",
         )
+
+    async def _prepare(self, plan: RunPlan, said: list[ArtifactRef]) -> DatasetRef:
+        await self._begin(StepKind.PREPARE)
+        request = PrepareRequest(run_id=plan.run_id, round=self._round, patience=plan.patience, window=plan.window, labels=said)
+        preparing = await started(
+            plan.patience,
+            lambda: workflow.start_child_workflow(DataPreparation.run, request, id=self._child(StepKind.PREPARE), **CHILD),
+        )
+        return await preparing
+
+    async def _evaluate(self, plan: RunPlan, dataset: DatasetRef, trained: TrainResult) -> EvaluateResult:
+        await self._begin(StepKind.EVALUATE)
+        assert trained.model_version is not None, "a training that is not paused has a version"
+        request = EvaluateRequest(
+            run_id=plan.run_id,
+            round=self._round,
+            patience=plan.patience,
+            model_version=trained.model_version,
+            dataset_version=dataset.dataset_version,
+        )
+        evaluating = await started(
+            plan.patience, lambda: workflow.start_child_workflow(ModelEvaluation.run, request, id=self._child(StepKind.EVALUATE), **CHILD)
+        )
+        return await evaluating
+
+    async def _ask(self, plan: RunPlan, dataset: DatasetRef, trained: TrainResult, done: list[RoundDone]) -> LabelResult:
+        """What people said in this round; without a snapshot there is nothing more to learn. While they are asked, nothing runs."""
+        await self._begin(StepKind.LABEL)
+        assert trained.model_version is not None
+        request = SelectRequest(
+            run_id=plan.run_id,
+            round=self._round,
+            patience=plan.patience,
+            dataset=dataset,
+            model_version=trained.model_version,
+            rounds=done,
+        )
+        selected = await workflow.execute_activity_method(SelectionActivities.select, request, **JOB)
+        stop_if_cancelled()
+        if selected.ended is not None:
+            return selected.ended
+        said = await self._campaign_of(plan, selected)
+        stop_if_cancelled()
+        assert selected.tasks is not None
+        recording = RecordLabels(
+            run_id=plan.run_id,
+            round=self._round,
+            patience=plan.patience,
+            dataset_version=dataset.dataset_version,
+            model_version=trained.model_version,
+            campaign=selected.campaign,
+            chosen=selected.tasks,
+            asked=selected.asked,
+            figures=selected.figures,
+            snapshot=said.snapshot,
+            tasks=said.tasks,
+            complete=said.complete,
+            reason=said.reason,
+        )
+        return await workflow.execute_activity_method(SelectionActivities.record, recording, **ROWS)
+
+    async def _campaign_of(self, plan: RunPlan, selected: Selected) -> CampaignResult:
+        opening = CampaignRequest(
+            campaign=selected.campaign,
+            spec=selected.spec,
+            tasks=selected.tasks,
+            requested_by=selected.requested_by,
+            patience=plan.patience,
+        )
+        name = self._campaign = f"campaign/{selected.campaign}"
+        try:
+            waiting = await started(plan.patience, lambda: workflow.start_child_workflow(LabelingCampaign.run, opening, id=name, **CHILD))
+            return await waiting
+        finally:
+            self._campaign = None
 
     async def _begin(self, step: StepKind) -> None:
         """Enter *step*, but only while nobody wants the run paused, and not at all if it was cancelled meanwhile."""
@@ -127,16 +201,18 @@ class TrainingPipeline:
         self._enter(step.value)
 
     async def _train(self, plan: RunPlan, dataset: DatasetRef) -> TrainResult:
+        await self._begin(StepKind.TRAIN)
+        request = TrainRequest(
+            run_id=plan.run_id,
+            round=self._round,
+            patience=plan.patience,
+            dataset=dataset,
+            model=plan.model,
+            pause_limit=self._request.pause_limit,
+        )
         self._training = await started(
             plan.patience,
-            lambda: workflow.start_child_workflow(
-                DistributedTraining.run,
-                TrainRequest(
-                    run_id=plan.run_id, patience=plan.patience, dataset=dataset, model=plan.model, pause_limit=self._request.pause_limit
-                ),
-                id=_child(StepKind.TRAIN),
-                **CHILD,
-            ),
+            lambda: workflow.start_child_workflow(DistributedTraining.run, request, id=self._child(StepKind.TRAIN), **CHILD),
         )
         try:
             return await self._training
@@ -144,10 +220,12 @@ class TrainingPipeline:
             self._training = None
 
     async def _promote(self, plan: RunPlan, trained: TrainResult, evaluated: EvaluateResult) -> PromotionResult:
+        await self._begin(StepKind.PROMOTE)
         assert trained.model_version is not None
         self._evidence = evaluated.evidence_sha256
         request = PromoteRequest(
             run_id=plan.run_id,
+            round=self._round,
             patience=plan.patience,
             model=plan.model,
             model_version=trained.model_version,
@@ -212,6 +290,9 @@ class TrainingPipeline:
             RunActivities.close, CloseRun(run_id=plan.run_id, state=state, error=error, patience=patience), **ROWS
         )
 
+    def _child(self, step: StepKind) -> str:
+        return f"{workflow.info().workflow_id}/r{self._round}/{step}"
+
     def _enter(self, stage: str) -> None:
         self._stage = stage
         workflow.upsert_search_attributes([STAGE.value_set(stage)])
@@ -227,6 +308,8 @@ class TrainingPipeline:
             run_id=self._plan.run_id if self._plan else None,
             dataset_version=self._dataset.dataset_version if self._dataset else None,
             model_version=self._trained.model_version if self._trained else None,
+            waiting_for=self._campaign,
+            round=self._round,
         )
 
     @workflow.update
@@ -299,7 +382,7 @@ class TrainingPipeline:
         state = await workflow.execute_activity_method(
             PromotionActivities.vote,
             RecordVote(
-                promotion=identity(plan.run_id, 0, StepKind.PROMOTE),
+                promotion=identity(plan.run_id, self._round, StepKind.PROMOTE),
                 decision=decision,
                 actor=vote.actor,
                 reason=vote.reason,
@@ -335,5 +418,12 @@ async def _poke(child: workflow.ChildWorkflowHandle[Any, Any] | None, signal: Ca
             await child.signal(signal)
 
 
-def _child(step: StepKind) -> str:
-    return f"{workflow.info().workflow_id}/r0/{step}"
+def _figures(round: int, dataset: DatasetRef, trained: TrainResult, evaluated: EvaluateResult) -> RoundDone:
+    assert trained.version is not None
+    return RoundDone(
+        round=round,
+        rows=dataset.train_rows,
+        labeled=dataset.labeled_rows,
+        version=trained.version,
+        metrics=evaluated.metrics,
+    )

@@ -332,6 +332,25 @@ class Datasets(Protocol):
         """The label snapshots of earlier runs of *pipeline*, oldest first."""
 
 
+class Selections(Protocol):
+    """What people were asked, and what they said."""
+
+    def commit(
+        self,
+        step_run: UUID,
+        *,
+        model_version: UUID,
+        dataset_version: UUID,
+        tasks: ArtifactRef,
+        snapshot: ArtifactRef,
+        result: Json,
+        reason: str,
+    ) -> StepRun:
+        """Artifacts, lineage (who was asked comes of the model and the data, the labels come of that) and the step's end, in one
+        transaction.
+        """
+
+
 class Models(Protocol):
     """Checkpoints, metrics, model versions, evaluations."""
 

@@ -49,7 +49,7 @@ def select(job: JobContext) -> Json:
     with path.open("wb") as file:
         file.writelines(canonical(task) + b"\n" for task in pool.tasks(chosen))
     tasks = job.objects.put(KIND, path.name, path).as_json() if chosen.height else None
-    return {"tasks": tasks, "asked": chosen.height, "figures": pool.figures(chosen)}
+    return {"tasks": tasks, "asked": chosen.height, "classes": manifest["classes"], "figures": pool.figures(chosen)}
 
 
 class _Pool:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure.messages.common import PATIENCE, STRICT
+from perdure.messages.selection import RoundDone
 
 
 class RunState(StrEnum):
@@ -75,6 +76,7 @@ class RunPlan:
     patience: timedelta = PATIENCE
     window: int = 4  # partitions in flight
     promote: bool = True
+    labels: bool = False  # people are asked about rows without a label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +121,15 @@ class RunProgress:
     dataset_version: UUID | None = None
     model_version: UUID | None = None
     waiting_for: str | None = None
+    round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run came to. ``released`` with ``reason`` says why or why not: a refused model is a result, not an error."""
+    """What a run came to. ``released`` with ``reason`` says why or why not: a refused model is a result, not an error.
+
+    Where people were asked, ``rounds`` has the figures of each round, and ``asked_until`` says why there was no further one.
+    """
 
     run_id: UUID
     state: RunState
@@ -133,3 +139,5 @@ class RunResult:
     released: bool = False
     reason: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    rounds: list[RoundDone] = field(default_factory=list)
+    asked_until: str = ""

@@ -44,9 +44,11 @@ class Selected:
 
     step_run: UUID
     campaign: str = ""
-    requested_by: str = "unknown"
     spec: Json = field(default_factory=dict)
     tasks: ArtifactRef | None = None
+    asked: int = 0
+    requested_by: str = "unknown"
+    figures: Json = field(default_factory=dict)
     ended: LabelResult | None = None
 
 
@@ -54,6 +56,12 @@ class Selected:
 class RecordLabels(StepRequest):
     """`selection.record`: the campaign is closed; its snapshot becomes the step's result. ``complete``: every task has its end."""
 
+    dataset_version: UUID
+    model_version: UUID
+    campaign: str
+    chosen: ArtifactRef  # the tasks' manifest
+    asked: int
+    figures: Json
     snapshot: ArtifactRef
     tasks: int
     complete: bool

@@ -15,6 +15,7 @@ from perdure.metadata.repository.outbox import OutboxRows
 from perdure.metadata.repository.projections import ProjectionRows
 from perdure.metadata.repository.promotions import PromotionRows
 from perdure.metadata.repository.runs import RunRows
+from perdure.metadata.repository.selections import SelectionRows
 from perdure.metadata.repository.steps import StepRows
 from perdure.metadata.repository.sweeping import SweepRows
 from perdure.metadata.repository.ticks import CampaignRows
@@ -31,6 +32,7 @@ __all__ = [
     "ProjectionRows",
     "PromotionRows",
     "RunRows",
+    "SelectionRows",
     "SentTaskRows",
     "StepRows",
     "SweepRows",

@@ -1,0 +1,14 @@
+"""Names of campaigns that runs start."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from perdure.keys import identity
+
+
+def campaign_name(workflow_id: str, what: str, step_run: UUID, tasks_sha256: str) -> str:
+    """The name of a step's campaign: the same for the same tasks, so that a step that begins again finds what people have said."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", workflow_id.removeprefix("run/")).strip("-.")[:60] or "run"
+    return f"{readable}-{what}-{identity(step_run, tasks_sha256).hex[:8]}"
