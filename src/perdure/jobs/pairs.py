@@ -64,8 +64,8 @@ class Pairs:
             key = f"pair-{number:0{len(str(len(rows)))}}"
             side = _side(self._seed, row[_ROW])
             answers = (row[_OURS], row[_THEIRS]) if side is Side.LEFT else (row[_THEIRS], row[_OURS])
-            shown = {name: _shown(row[name]) for name in self._columns}
-            lines.append(self._line({"key": key, "payload": {"row": shown, "left": answers[0], "right": answers[1]}}))
+            shown = {_called(name): _shown(row[name]) for name in self._columns}
+            lines.append(self._line({"key": key, "payload": {**shown, Side.LEFT: answers[0], Side.RIGHT: answers[1]}}))
             sides[key] = {"challenger": side.value, "row": row[_ROW]}
         return {
             "asked": len(rows),
@@ -128,6 +128,11 @@ def _numbers(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
             (one - other).abs().alias(_GAP),
         ]
     )
+
+
+def _called(column: str) -> str:
+    """What a column is called beside the two answers."""
+    return f"{column} (column)" if column in set(Side) else column
 
 
 def _shown(value: Any) -> Any:
