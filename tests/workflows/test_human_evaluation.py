@@ -14,7 +14,10 @@ import numpy as np
 import polars as pl
 import pytest
 from sqlalchemy import text
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import ResetReapplyExcludeType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowHandle
 
 from perdure.adapters.job_files import S3JobFiles
 from perdure.adapters.s3 import ObjectStore
@@ -26,7 +29,7 @@ from perdure.messages.labeling import WITHDRAWN, CampaignState
 from perdure.messages.pipeline import StepKind
 from perdure.messages.promotion import VoteDecision
 from perdure.metadata.database import Database
-from perdure.metadata.queries import RunDetail, show_run
+from perdure.metadata.queries import RunDetail, RunSummary, list_runs, show_run
 from perdure.metadata.queries.affected import affected
 from perdure.metadata.repository import CampaignRows, DatasetRows, ModelRows, PromotionRows, RunRows, StepRows
 from perdure.metadata.upgrade import upgrade
@@ -83,11 +86,15 @@ class World:
         made = {"predictor": trained(self.prepared, rounds), "rounds": rounds, "metrics": {}}
         return run, self.models.commit(self.steps.begin(run.id, 0, StepKind.TRAIN).id, spec["name"], dataset.id, made, "")
 
+    def find(self, workflow_id: str) -> RunSummary | None:
+        """The run, once it is known."""
+        return next((run for run in list_runs(self.database) if run.workflow_id == workflow_id), None)
+
     async def start(self, client: Client, run: Run, version: ModelVersion) -> Comparing:
         """As its run would."""
         request = {"run_id": run.id, "model_version": version.id, "dataset_version": version.dataset_version}
         handle = await client.start_workflow("ModelEvaluation", request, id=f"{run.workflow_id}/r0/evaluate", task_queue=MAIN)
-        return Comparing(self, client, run, version, handle)
+        return Comparing(self, client, run, handle)
 
     async def compare(self, client: Client, rounds: int, **how: Any) -> Comparing:
         return await self.start(client, *self.model(rounds, **how))
@@ -104,14 +111,20 @@ class World:
 
 
 class Comparing:
-    """One evaluation that waits for people."""
+    """The evaluation of one run, which waits for people. ``handle`` is its workflow, or that of the run."""
 
-    def __init__(self, world: World, client: Client, run: Run, version: ModelVersion, handle: WorkflowHandle[Any, Any]) -> None:
-        self.world, self.client, self.run, self.version, self.handle = world, client, run, version, handle
+    def __init__(self, world: World, client: Client, run: Run | RunSummary, handle: WorkflowHandle[Any, Any]) -> None:
+        self.world, self.client, self.run, self.handle = world, client, run, handle
 
     @property
-    def step(self) -> Any:
+    def step(self) -> UUID:
         return identity(self.run.id, 0, StepKind.EVALUATE)
+
+    @property
+    def version(self) -> ModelVersion:
+        made = self.world.steps.step(identity(self.run.id, 0, StepKind.TRAIN)).result
+        assert made is not None
+        return self.world.models.version(UUID(made["model_version"]))
 
     def detail(self) -> RunDetail:
         return show_run(self.world.database, self.run.workflow_id)
@@ -262,21 +275,40 @@ async def test_nothing_decided_is_a_refusal_with_a_remedy(world: World, client: 
 
 
 async def test_a_cancelled_run_ends_its_campaign_and_a_reset_goes_on_with_the_answers(world: World, client: Client, champion: None) -> None:
-    run, version = world.model(10)
-    comparing = await world.start(client, run, version)
+    """A whole run, to its release."""
+    train = {**world.spec["train"], "engine": "local", "params": {"objective": "binary:logistic", "rounds": 40}}
+    spec = {**world.spec, "train": train}
+    world.runs.apply(spec, load(spec).sha256, None, None, "ann")
+    workflow_id = f"run/{spec['name']}/{uuid4().hex[:8]}"
+    handle = await client.start_workflow("TrainingPipeline", {"pipeline": spec["name"]}, id=workflow_id, task_queue=MAIN)
+    run = await until(lambda: world.find(workflow_id))
+    comparing = Comparing(world, client, run, handle)
     await comparing.answer("win", "win")
-    await comparing.handle.cancel()
-    with pytest.raises(WorkflowFailureError):
-        await comparing.handle.result()
+    await handle.execute_update("cancel", {"actor": "ann"})
+    assert (await handle.result())["state"] == "cancelled"
     (name,) = comparing.opened()
     closed = world.campaigns.named(name)
     assert (closed.state, closed.closed_reason) == (CampaignState.CLOSED, WITHDRAWN)
-    again = await world.start(client, run, version)
+    assert closed.deadline is not None
+
+    await client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+            reason="it was not meant",
+            workflow_task_finish_event_id=4,
+            reset_reapply_exclude_types=[ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE],
+            request_id=str(uuid4()),
+        )
+    )
     await until(lambda: world.campaigns.named(name).state is CampaignState.OPEN)
+    opened = world.campaigns.named(name)
+    assert opened.deadline is not None
+    assert opened.deadline > closed.deadline  # the time that it was closed is given back
+    items = [{"task": key, "value": "tie"} for key in list(comparing.sides())[2:]]
+    await (await comparing.campaign()).execute_update("answer", {"actor": "bob", "items": items})
+    result = await client.get_workflow_handle(workflow_id).result()
+    assert (result["state"], result["released"], result["reason"]) == ("succeeded", True, "all gates passed")
     assert comparing.opened() == [name]
-    assert world.campaigns.named(name).deadline > closed.deadline  # type: ignore[operator]
-    campaign = await again.campaign()
-    items = [{"task": key, "value": "tie"} for key in list(again.sides())[2:]]
-    await campaign.execute_update("answer", {"actor": "bob", "items": items})
-    result = await again.handle.result()
-    assert "in 2 of 6 pairs, with 4 ties: win rate 0.6667 ≥ 0.5" in result["reasons"][0]
+    told = "people preferred it to version 1 in 2 of 6 pairs, with 4 ties: win rate 0.6667 ≥ 0.5"
+    assert [told in verdict["reason"] for verdict in comparing.detail().verdicts] == [True]
