@@ -90,6 +90,14 @@ def test_own_server_in_the_environment_replaces_the_embedded_one(
     assert run(home) == EVERYTHING - {server}
 
 
+def test_the_gateway_is_known_by_its_port(home: Home) -> None:
+    run(home)
+    home.settings.write_text(json.dumps(json.loads(home.settings.read_text()) | {"gateway": {"max_body": 5}}))
+    moved = json.loads(home.ports.read_text()) | {"gateway": 8499}
+    configure(home, moved, moved, EVERYTHING)
+    assert (Settings(home=home.path).gateway.port, Settings(home=home.path).gateway.max_body) == (8499, 5)
+
+
 def test_moved_port_is_not_taken_for_somebody_elses_server(home: Home) -> None:
     run(home)
     before = json.loads(home.ports.read_text())

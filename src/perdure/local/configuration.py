@@ -64,6 +64,8 @@ def configure(home: Home, before: dict[str, int], ports: dict[str, int], wanted:
     current = _current(home)
     own = {name for name in SERVERS if name in current and not _ours(name, current[name].get(_ADDRESS[name]), before)}
     kept = {name: value for name, value in current.items() if name not in SERVERS or name in own}
+    if "gateway" in wanted:  # its port may not be the usual one, and addresses of web hooks name it
+        kept["gateway"] = kept.get("gateway", {}) | {"port": ports["gateway"]}
     write(home.settings, json.dumps(kept | embedded(home, ports, wanted - own), indent=2) + "\n")
     settings = Settings(home=home.path)
     return {name for name in wanted if name not in SERVERS or is_embedded(home, settings, name)}
@@ -86,7 +88,7 @@ def _current(home: Home) -> dict[str, Any]:
         current = json.loads(home.settings.read_text())
     except ValueError:
         current = None
-    if not isinstance(current, dict) or not all(isinstance(current.get(name, {}), dict) for name in SERVERS):
+    if not isinstance(current, dict) or not all(isinstance(current.get(name, {}), dict) for name in (*SERVERS, "gateway")):
         raise InvalidInput(
             f"{home.settings} is not a JSON object of settings", remedy="mend the file, or remove it to have it written anew"
         )
