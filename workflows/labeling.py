@@ -76,14 +76,11 @@ class LabelingCampaign:
             while result is None:
                 result = await self._close(plan, await self._until_over(plan))
         except asyncio.CancelledError:
-            await self._cancelled()
+            await self._give_up("the campaign's workflow was cancelled")
             raise
         except FailureError as err:
-            if is_cancelled_exception(err):
-                await self._cancelled()
-                raise
-            await self._drain("the campaign's workflow has failed")
-            raise readable(err) from err
+            await self._give_up("the campaign's workflow has failed")
+            raise err if is_cancelled_exception(err) else readable(err) from err
         await self._drain("the campaign is closed")
         return result
 
@@ -220,7 +217,7 @@ class LabelingCampaign:
             missing=f"Label Studio could not be asked at the end: {describe(silent)['message']}" if silent else None,
         )
 
-    async def _cancelled(self) -> None:
+    async def _give_up(self, why: str) -> None:
         """A campaign that a run has started ends with it. One of its own stays as it is: it can be started again under its name."""
         if self._plan is not None and workflow.info().parent is not None:
             closing = CloseCampaign(campaign=self._plan.campaign, reason=WITHDRAWN, anyway=True, patience=self._plan.patience)
@@ -228,7 +225,7 @@ class LabelingCampaign:
                 await workflow.execute_activity_method(LabelingActivities.close, closing, **ROWS)
             except FailureError as err:
                 workflow.logger.error("the campaign stays open without its run", extra={"error": str(readable(err))})
-        await self._drain("the campaign's workflow was cancelled")
+        await self._drain(why)
 
     def _enter(self, stage: str) -> None:
         if stage != self._stage:

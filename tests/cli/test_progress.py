@@ -187,6 +187,8 @@ def test_results() -> None:
 def test_lines_without_figures(clock: Clock) -> None:
     assert progress_line(training(), Pace(clock)) == ""
     assert progress_line(Step(name="prepare", state="running", phase="fit"), Pace(clock)) == "fitting the transform"
+    asking = Step(name="evaluate", state="running", phase="people", done=3, total=50)
+    assert progress_line(asking, Pace(clock)) == "3/50 pairs"
     assert end_line(Step(name="train", state="cancelled")) == "cancelled"
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from perdure.errors import AccessDenied, Conflict, InvalidInput, LeaseLost
 from perdure.labeling.ports import Incoming, NewTask
 from perdure.messages.common import ArtifactRef
-from perdure.messages.labeling import AnnotationStatus, CampaignCommand, CampaignState
+from perdure.messages.labeling import WITHDRAWN, AnnotationStatus, CampaignCommand, CampaignState
 from perdure.metadata.database import Database
 from perdure.metadata.repository import CampaignRows, LabelRows
 
@@ -311,6 +311,29 @@ def test_what_got_more_to_do_is_not_closed(database: Database) -> None:
     assert campaign.rows.tick(campaign.id).over == reason
     for _ in range(2):
         assert campaign.rows.close(campaign.id, reason, only_if_over=True).state is CampaignState.CLOSED
+
+
+def test_a_withdrawn_campaign_goes_on_with_its_answers_and_the_time_that_it_had_left(database: Database) -> None:
+    campaign = Campaign(database, deadline="10d")
+    campaign.answer(said("t0"))
+    before = campaign.rows.campaign(campaign.id)
+    asked = before.name, {**SPEC, "deadline": "10d"}, f"campaign/{before.name}", "test"
+    overtaken = datetime.now(UTC)
+    campaign.rows.close(campaign.id, WITHDRAWN)
+    assert campaign.answer(said("t1")) == [S.LATE]
+    assert campaign.rows.open(*asked, overtaken).state is CampaignState.CLOSED
+    time.sleep(0.2)
+    again = campaign.rows.open(*asked, datetime.now(UTC))
+    assert (again.state, again.closed_reason) == (CampaignState.OPEN, None)
+    assert again.deadline is not None
+    assert before.deadline is not None
+    assert timedelta(seconds=0.2) <= again.deadline - before.deadline < timedelta(seconds=30)
+    assert campaign.answer(said("t1", by="bob"), said("t2")) == [S.VALID, S.VALID]
+    assert campaign.counted() == {"t0": 1, "t1": 1, "t2": 1}
+    campaign.rows.close(campaign.id, WITHDRAWN)
+    campaign.rows.open(*asked)
+    campaign.rows.close(campaign.id, "enough for now")
+    assert campaign.rows.open(*asked).state is CampaignState.CLOSED, "only a withdrawal is taken back"
 
 
 def test_nothing_counts_after_the_end(database: Database) -> None:
