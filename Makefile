@@ -9,6 +9,7 @@ export PYTHONDONTWRITEBYTECODE =    # whatever the environment asks for: without
 INSTALLED := $(VENV)/.installed
 SERVERS := $(PERDURE_HOME)/bin/.ready
 TEST_SERVER := $(PERDURE_HOME)/test-server
+LABEL_STUDIO := $(PERDURE_HOME)/label-studio
 
 KILLS ?= 30
 LABELS ?= 20000
@@ -18,10 +19,10 @@ SEED ?= 1
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup up down demo test check bench chaos flood lock clean
+.PHONY: help setup up down demo test test-labelstudio check bench chaos flood lock clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(INSTALLED) $(SERVERS) ## virtual environment and servers; minutes the first time
 
@@ -64,6 +65,15 @@ $(TEST_SERVER)/.tried: infra/test-server/pom.xml
 		timeout 300 mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(@D)/lib || rm -rf $(@D)/lib; fi
 	@touch $@
 
+test-labelstudio: setup $(LABEL_STUDIO)/.installed ## the tests that need a real Label Studio
+	@$(BIN)/pytest -m labelstudio tests/labelstudio
+
+$(LABEL_STUDIO)/.installed: infra/label-studio/requirements.lock | $(INSTALLED)
+	@echo "installing Label Studio into $(LABEL_STUDIO) (800 MB)"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LABEL_STUDIO)
+	@VIRTUAL_ENV=$(LABEL_STUDIO) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes $<
+	@touch $@
+
 check: $(INSTALLED) ## lint, format, types, import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -82,6 +92,8 @@ flood: setup ## LABELS=n labels under SEED=s while what takes them is killed
 lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --extra local --extra train-cpu --group dev \
 		pyproject.toml -o requirements.lock --no-annotate
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" infra/label-studio/requirements.txt -o infra/label-studio/requirements.lock
 
 clean: ## stop the stack and remove all that was made here, data too
 	@[ ! -x $(BIN)/perdure ] || $(BIN)/perdure down

@@ -85,7 +85,7 @@ class LabelStudioActivities:
         project = server.find_project(description)
         if project is None:
             spec = place.spec
-            config, title = projects.config(spec), place.name[: projects.TITLE]
+            config, title = projects.config(spec), projects.title(place.name)
             project = server.create_project(title, description, config, spec.instructions, spec.overlap.labels)
         return self._sent.settle(campaign, server.address, project)
 

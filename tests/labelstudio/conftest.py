@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from perdure.activities.labelstudio import LabelStudioActivities
@@ -22,6 +23,7 @@ from perdure.messages.labeling import CampaignRef, Reconcile, Reconciled, TasksS
 from perdure.metadata.database import Database
 from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, SentTaskRows
 from perdure.metadata.upgrade import upgrade
+from perdure.temporal import connect, ensure_search_attributes
 from tests.gateway.world import Senders
 from tests.labelstudio.fake import LEGACY, Fake, Json, serving
 from tests.servers import Stack
@@ -123,3 +125,10 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture
 def place(database: Database, served: tuple[Fake, str], servers: Servers, connection: LabelStudioSettings, tmp_path: Path) -> Place:
     return Place(database, Senders(database, tmp_path), served[0], servers, connection)
+
+
+@pytest.fixture(scope="module")
+async def client(stack: Stack) -> Client:
+    client = await connect(stack.settings)
+    await ensure_search_attributes(client)
+    return client

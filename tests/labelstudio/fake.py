@@ -154,7 +154,7 @@ class Fake:
         return 200, {"count": len(found), "next": None, "previous": None, "results": found}
 
     def _create_project(self, body: Json, **_: Any) -> tuple[int, Any]:
-        if len(body["title"]) > 50:
+        if not 3 <= len(body["title"]) <= 50:
             raise Refused(400, {"title": ["Ensure this field has no more than 50 characters."]})
         labels = re.findall(r'<Choice value="(.*?)"/>', body["label_config"])
         control = {"type": "Choices" if labels else "Number", "to_name": ["shown"], "labels": labels}
@@ -203,8 +203,16 @@ class Fake:
         page, size = int(query["page"]), int(query["page_size"])
         if page > 1 and (page - 1) * size >= len(found):
             raise Refused(404, "Invalid page.")
-        chosen = [{name: task[name] for name in query["include"].split(",")} for task in found[(page - 1) * size : page * size]]
-        return 200, {**captured("api_tasks_updated_since"), "total": len(found), "tasks": chosen}
+        wanted = query["include"].split(",")
+
+        def chosen(whole: Json) -> Json:  # of what lies in it the same names
+            return {name: [chosen(x) for x in whole[name]] if name == "annotations" else whole[name] for name in wanted if name in whole}
+
+        return 200, {
+            **captured("api_tasks_updated_since"),
+            "total": len(found),
+            "tasks": [chosen(task) for task in found[(page - 1) * size : page * size]],
+        }
 
     def _hook(self, body: Json, id: int | None = None, **_: Any) -> tuple[int, Any]:
         if self.closed_to_private:

@@ -40,7 +40,7 @@ def test_what_a_refusal_means(servers: Servers, served: tuple[Fake, str], connec
     with pytest.raises(InvalidInput, match="no more than 50 characters"):
         server.create_project("x" * 51, "", "<View/>", "", 1)
     fake.closed_to_private = True
-    project = server.create_project("x", "d", "<View/>", "", 1)
+    project = server.create_project("xxx", "d", "<View/>", "", 1)
     with pytest.raises(AccessDenied, match="reserved network address") as refused:
         server.register(project, "h", str(connection.secret))
     assert "SSRF_PROTECTION_ENABLED=false" in str(refused.value.remedy)
@@ -65,7 +65,7 @@ def test_a_hook_is_registered_once_and_kept_right(
     servers: Servers, served: tuple[Fake, str], connection: LabelStudioSettings, tmp_path: Path
 ) -> None:
     fake, server = served[0], servers(connection)
-    project = server.create_project("x", "d", "<View/>", "", 1)
+    project = server.create_project("xxx", "d", "<View/>", "", 1)
     for _ in range(2):
         server.register(project, "h", str(connection.secret))
     [hook] = fake.hooks.values()

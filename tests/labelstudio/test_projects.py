@@ -84,6 +84,11 @@ def test_the_blind_share_is_one_of_tasks_and_always_the_same() -> None:
     assert 640 < sum(seen()) < 760
 
 
+@pytest.mark.parametrize(("name", "title"), [("a", "campaign a"), ("abc", "abc"), ("x" * 100, "x" * 50)])
+def test_a_title_is_one_that_is_taken(name: str, title: str) -> None:
+    assert projects.title(name) == title
+
+
 @pytest.mark.parametrize(
     ("controls", "why"),
     [

@@ -115,9 +115,22 @@ def test_more_people_are_asked_where_more_opinions_are_wanted(place: Place) -> N
         place.by_hook(place.fake.annotate("t0", value, user))
     place.campaigns.tick(place.id)
     place.push()
-    assert (place.fake.task("t0")["overlap"], place.fake.task("t1")["overlap"]) == (3, 2)
+    assert (place.fake.task("t0")["overlap"], place.fake.task("t0")["is_labeled"], place.fake.task("t1")["overlap"]) == (3, False, 2)
     place.push()
     assert requests(place.fake, "PATCH /api/tasks") == 1
+
+
+def test_another_is_asked_for_an_opinion_that_does_not_count(place: Place) -> None:
+    """A labeler who failed on gold: Label Studio has their opinion, and would ask nobody else."""
+    place.open(tasks=1, gold={"rate": 0, "least": 1, "warn": 1, "block": 1})
+    place.add("known", gold="pos")
+    place.push()
+    place.by_hook(place.fake.annotate("t0", "neg"))
+    place.by_hook(place.fake.annotate("known", "neg"))
+    place.campaigns.tick(place.id)
+    assert place.statuses()["t0"] == ["blocked"]
+    place.push()
+    assert place.fake.task("t0")["overlap"] == 2
 
 
 def test_a_hook_that_may_not_be_keeps_no_task_back(place: Place) -> None:

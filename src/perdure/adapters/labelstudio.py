@@ -21,7 +21,7 @@ import httpx
 
 from perdure.config import GatewaySettings, LabelStudioSettings, resolve_secret
 from perdure.errors import AccessDenied, InvalidInput, LabelStudioUnavailable, NotFound, bounded
-from perdure.labeling.labelstudio.messages import ACTIONS
+from perdure.labeling.labelstudio.messages import ACTIONS, KEPT
 from perdure.labeling.labelstudio.ports import Changed, Project
 from perdure.messages.common import Json
 
@@ -29,6 +29,7 @@ TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 LONG = httpx.Timeout(300.0, connect=5.0)  # an import, or the first byte of an export: it works as long as it has tasks
 EARLY = 60.0  # seconds before its end at which an access token is replaced
 _LISTED = 500  # tasks a page
+_INCLUDED = ",".join(("meta", "annotations", *KEPT))  # of tasks and, with the same names, of their annotations
 _LEGACY = re.compile(r"[0-9a-f]{40}")
 _HIDDEN = "make gateway.url an address that it may reach, or set SSRF_PROTECTION_ENABLED=false where Label Studio runs"
 
@@ -122,8 +123,8 @@ class LabelStudioServer:
             page += 1
 
     def ask_more(self, task: int, overlap: int) -> None:
-        """Have so many people asked about a task."""
-        self._json("PATCH", f"/api/tasks/{task}/", json={"overlap": overlap})
+        """Have so many people asked about a task, which may have counted as labeled."""
+        self._json("PATCH", f"/api/tasks/{task}/", json={"overlap": overlap, "is_labeled": False})
 
     def changed(self, project: int, since: datetime | None, page: int, size: int) -> Changed:
         """Tasks with their annotations that changed at *since* or later."""
@@ -132,7 +133,7 @@ class LabelStudioServer:
             at = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             wanted = {"filter": "filter:tasks:updated_at", "operator": "greater_or_equal", "type": "Datetime", "value": at}
             query["filters"] = {"conjunction": "and", "items": [wanted]}
-        found = self._listed(project, query, page, size, include="id,meta,updated_at,annotations")
+        found = self._listed(project, query, page, size, include=_INCLUDED)
         return Changed(tasks=found["tasks"], at=found["at"])
 
     def _listed(self, project: int, query: Json, page: int, size: int, include: str) -> Json:

@@ -25,8 +25,9 @@ SOURCE = "labelstudio"
 CREATED, UPDATED, DELETED = "ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"
 ACTIONS = (CREATED, UPDATED, "ANNOTATIONS_CREATED", DELETED)
 """What a hook has to be told; of everything else nothing follows."""
-_BRIEF = timedelta(seconds=1)  # an annotation that changed no later than this after it was made has not been changed
-_KEPT = ("id", "task", "result", "was_cancelled", "created_at", "updated_at", "completed_by", "lead_time")
+_BRIEF = timedelta(milliseconds=50)  # an annotation that changed no later than this after it was made has not been changed
+KEPT = ("id", "task", "result", "was_cancelled", "created_at", "updated_at", "completed_by", "lead_time")
+"""What an answer is read from."""
 
 _Id = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -96,7 +97,7 @@ def seen(annotation: Json, task: Json) -> Json:
         changed = datetime.fromisoformat(annotation["updated_at"]) - datetime.fromisoformat(annotation["created_at"]) > _BRIEF
     except (KeyError, TypeError, ValueError):
         changed = False
-    kept = {name: annotation[name] for name in _KEPT if name in annotation}
+    kept = {name: annotation[name] for name in KEPT if name in annotation}
     return {"action": UPDATED if changed else CREATED, "annotation": kept, "task": {"id": task.get("id"), "meta": task.get("meta")}}
 
 

@@ -70,7 +70,7 @@ class SentTasks(Protocol):
         """The task cannot be shown there."""
 
     def wanting(self, campaign: UUID) -> list[tuple[UUID, int, int]]:
-        """Open tasks of which more opinions are wanted than Label Studio asks for: id, id there, opinions."""
+        """Tasks of which Label Studio has had all opinions that it asks for, and more are wanted: id, id there, how many then."""
 
     def read_until(self, campaign: UUID, at: datetime) -> None:
         """What changed in Label Studio before *at* has been read."""
@@ -133,7 +133,7 @@ class LabelStudio(Protocol):
         """The id of every task, and the task without its data, the newest first."""
 
     def ask_more(self, task: int, overlap: int) -> None:
-        """Have so many people asked about a task."""
+        """Have so many people asked about a task, which may have counted as labeled."""
 
     def changed(self, project: int, since: datetime | None, page: int, size: int) -> Changed:
         """Tasks with their annotations that changed at *since* or later."""

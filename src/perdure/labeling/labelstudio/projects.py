@@ -15,8 +15,6 @@ from perdure.messages.common import Json
 
 CONTROL, SHOWN = "label", "shown"
 """Names of what is answered and of what is looked at, in every config."""
-TITLE = 50  # characters: Label Studio takes no more
-
 _OBJECTS = {
     Shows.TEXT: f'<Text name="{SHOWN}" value="$text" valueType="text"/>',
     Shows.IMAGE: f'<Image name="{SHOWN}" value="$image"/>',
@@ -50,6 +48,11 @@ def misfit(controls: Json, spec: Campaign) -> str | None:
     if missing := [choice for choice in spec.choices if choice not in (control.get("labels") or ())]:
         return f"its control `{CONTROL}` lacks {', '.join(missing)}"
     return None
+
+
+def title(name: str) -> str:
+    """The campaign's name as a title: Label Studio takes from 3 to 50 characters."""
+    return (name if len(name) >= 3 else f"campaign {name}")[:50]
 
 
 def marker(campaign: UUID, name: str) -> str:

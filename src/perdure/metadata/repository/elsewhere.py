@@ -107,13 +107,24 @@ class SentTaskRows(Rows):
             session.execute(update(ref).where(ref.task_id == task).values(problem=plain(why)))
 
     def wanting(self, campaign: UUID) -> list[tuple[UUID, int, int]]:
-        """Open tasks of which more opinions are wanted than Label Studio asks for: id, id there, opinions."""
-        task, ref = t.Task, t.ExternalRef
-        query = select(task.id, ref.external_id, task.overlap).join(ref, ref.task_id == task.id)
-        query = query.where(ref.campaign_id == campaign, ref.external_id.is_not(None), task.overlap > ref.overlap)
+        """Tasks of which Label Studio has had all opinions that it asks for, and more are wanted: id, id there, how many then.
+
+        Those that it has had count there for good, also where they do not count here.
+        """
+        a, task, ref = t.Annotation, t.Task, t.ExternalRef
+        had = select(a.task_id, func.count(a.labeler_id.distinct()).label("opinions")).where(a.campaign_id == campaign, a.source == SOURCE)
+        no_opinion = (AnnotationStatus.DELETED, AnnotationStatus.SKIPPED)
+        had_there = had.where(a.status.not_in(no_opinion)).group_by(a.task_id).subquery()
+        wanted = had_there.c.opinions + task.overlap - task.n_valid
+        query = (
+            select(task.id, ref.external_id, wanted.label("wanted"))
+            .join(had_there, had_there.c.task_id == task.id)
+            .join(ref, ref.task_id == task.id)
+            .where(task.state == TaskState.OPEN, task.gold.is_(None), ref.external_id.is_not(None), wanted > ref.overlap)
+            .order_by(task.id)
+        )
         with self._database.transaction() as session:
-            found = session.execute(query.where(task.state == TaskState.OPEN, task.gold.is_(None)).order_by(task.id))
-            return [(row.id, int(row.external_id or 0), row.overlap) for row in found]
+            return [(row.id, int(row.external_id or 0), row.wanted) for row in session.execute(query)]
 
     # --- reading -------------------------------------------------------------------------------------------------------
 
