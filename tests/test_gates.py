@@ -138,6 +138,13 @@ def test_what_people_prefer(changed: Any, votes: Preference, passed: bool, reaso
     assert verdict.gate == {"rubric": "pairwise", "sample": 50, "min_win_rate": 0.5, **changed}
 
 
+def test_people_who_disagree_are_told_of() -> None:
+    opinions = [{"value": "left"}, {"value": "left"}, {"value": "tie"}]
+    votes = count([{"key": "a", "label": "left", "opinions": opinions}], {"a": "left"})
+    verdict = preferred(people(), votes, champion_number=3, ended="every task has its label")
+    assert verdict.reason.endswith("; 95% interval 0.21 to 1.00, raw agreement 0.33")
+
+
 def test_nothing_decided_is_no_reason_to_pass() -> None:
     verdict = preferred(people(min_win_rate=0.0), said(0, 0, asked=50), champion_number=3, ended="the deadline is over")
     assert not verdict.passed

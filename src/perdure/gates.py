@@ -59,7 +59,8 @@ def preferred(human: Human, said: Preference, *, champion_number: int | None, en
     counted = f"people preferred it to version {champion_number} in {said.wins} of {said.decided} pairs, with {said.ties} ties"
     partial = "" if said.decided == said.asked else f" ({said.asked} were asked about: {ended})"
     interval = f"{INTERVAL:.0%} interval {said.low:.2f} to {said.high:.2f}"
-    return _by_people(human, passed, f"{counted}{partial}: win rate {compared}; {interval}", rate)
+    agreed = "" if said.agreement is None else f", raw agreement {said.agreement:.2f}"
+    return _by_people(human, passed, f"{counted}{partial}: win rate {compared}; {interval}{agreed}", rate)
 
 
 def _by_people(human: Human, passed: bool, reason: str, value: float | None = None) -> Verdict:
