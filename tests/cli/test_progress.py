@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from perdure.cli import output
-from perdure.cli.progress import Changes, Event, Job, Pace, Snapshot, Step, Votes, end_line, progress_line, result_line
+from perdure.cli.progress import Changes, Event, Job, Pace, People, Snapshot, Step, Votes, end_line, progress_line, result_line
 from perdure.cli.screen import draw, screen
 from perdure.cli.watching import View
 
@@ -301,3 +301,24 @@ def test_json_of_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == '[\n{"a": 1},\n{"a": 2}\n]\n'
     output.emit_rows([])
     assert capsys.readouterr().out == "[]\n"
+
+
+def test_rounds_are_told_apart_and_people_are_waited_for(clock: Clock) -> None:
+    tell = Teller(clock)
+    asked = People(campaign="m-k-r0-1f", decided=0, total=100, deadline=datetime(2026, 12, 6, 12, tzinfo=UTC))
+    label = Step(name="label", state="running", started=START, people=asked, done=0, total=100)
+    steps = [training(200, state="succeeded", outcome="m version 1, 200 rounds"), label]
+    run = a_run()
+    told = tell(replace(run, steps=tuple(steps)))
+    until = asked.deadline.astimezone().strftime("%Y-%m-%d %H:%M") if asked.deadline else ""
+    waits = f"label: waiting for people until {until}: {{}} of 100 answered; perdure campaigns show m-k-r0-1f"
+    assert told[-2:] == ["label: started", waits.format(0)]
+    clock.now += 11
+    steps[1] = replace(label, people=replace(asked, decided=37), done=37)
+    assert tell(replace(run, steps=tuple(steps))) == [waits.format(37)]
+    steps[1] = replace(label, state="succeeded", people=None, done=None, outcome="100 of 100 answered: every task has its label")
+    again = replace(training(), round=1)
+    assert tell(replace(run, steps=(*steps, again))) == [
+        "label: succeeded: 100 of 100 answered: every task has its label",
+        "train (round 1): started",
+    ]

@@ -50,8 +50,9 @@ def print_run(detail: RunDetail) -> None:
     print()
     table(
         ("step", "state", "took", "", "cache"),
-        [(step.name, _state(step), _took(step, now), _about(step), step.reason if step.name != "promote" else "") for step in run.steps],
+        [(step.title, _state(step), _took(step, now), _about(step), step.reason if step.name != "promote" else "") for step in run.steps],
     )
+    _print_rounds(detail)
     _print_jobs(run)
     _print_gates(detail.verdicts)
     _print_people(run, detail)
@@ -90,6 +91,18 @@ def _release(run: Snapshot, detail: RunDetail) -> str:
     release = detail.release
     until = f" until {when(release['until'])}" if release and release["until"] else ""
     return f"since {when(release['since'])}{until} by {release['actor']}: {run.reason}" if release else run.reason
+
+
+def _print_rounds(detail: RunDetail) -> None:
+    """What each round came to, where people were asked."""
+    if not detail.spec.get("label"):
+        return
+    print()
+    table(
+        ("round", "learned from", "by people", "tested on", "version", "metrics"),
+        [(each.round, each.rows, each.labeled, each.test_rows, each.version, figures(each.metrics, limit=5)) for each in detail.rounds],
+        right=("round", "learned from", "by people", "tested on", "version"),
+    )
 
 
 def _print_jobs(run: Snapshot) -> None:

@@ -10,9 +10,9 @@ from datetime import datetime
 
 from perdure.cli.output import figures, lasting
 
-UNITS = {"prepare": "partitions", "train": "rounds", "evaluate": "pairs"}
+UNITS = {"prepare": "partitions", "train": "rounds", "evaluate": "pairs", "label": "answered"}
 QUEUED = 3.0  # seconds in a queue that are worth no word
-STEPS = ("prepare", "train", "evaluate", "promote")
+STEPS = ("prepare", "train", "evaluate", "label", "promote")
 PHASES = {
     "plan": "looking at the source",
     "partition": "reading and checking",
@@ -21,6 +21,7 @@ PHASES = {
     "commit": "committing",
     "pending": "waiting for a place to run",
     "evaluate": "scoring",
+    "select": "choosing whom to ask about",
     "people": "people compare",
 }
 
@@ -39,8 +40,18 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class People:
+    """A campaign that a step waits for: how many of its tasks are decided, and until when it waits."""
+
+    campaign: str
+    decided: int
+    total: int
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step. ``done`` of ``total`` counts partitions or rounds."""
+    """One step. ``done`` of ``total`` counts partitions, rounds of training, or what people have answered."""
 
     name: str
     state: str = "pending"  # pending | running | succeeded | failed | cancelled | lost
@@ -58,6 +69,12 @@ class Step:
     waiting_since: datetime | None = None
     jobs: tuple[Job, ...] = ()
     outcome: str = ""  # what it came to, in a few words
+    people: People | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name; with the round, after the first."""
+        return f"{self.name} (round {self.round})" if self.round else self.name
 
     @property
     def seconds(self) -> float | None:
@@ -125,9 +142,9 @@ class Pace:
     def note(self, step: Step) -> None:
         """Take in how far *step* is."""
         if step.done is None or step.state != "running":
-            self._seen.pop(step.name, None)
+            self._seen.pop(step.title, None)
             return
-        seen = self._seen.setdefault(step.name, deque())
+        seen = self._seen.setdefault(step.title, deque())
         if seen and step.done < seen[-1][1]:
             seen.clear()
         if not seen or step.done != seen[-1][1]:
@@ -137,7 +154,7 @@ class Pace:
 
     def rate(self, step: Step) -> float | None:
         """Units a second, or None while nobody can know."""
-        seen = self._seen.get(step.name)
+        seen = self._seen.get(step.title)
         if not seen or len(seen) < 2 or step.waiting_for:
             return None
         (then, before), (_, now) = seen[0], seen[-1]
@@ -173,9 +190,9 @@ class Changes:
         before, self._before = self._before, now
         if before is None:
             yield Event(f"{now.workflow_id}, version {now.pipeline_version} of {now.pipeline}, started by {now.requested_by}", now.started)
-        known = {step.name: step for step in before.steps} if before else {}
+        known = {step.title: step for step in before.steps} if before else {}
         for step in now.steps:
-            yield from self._step(known.get(step.name) or Step(name=step.name), step, pace)
+            yield from self._step(known.get(step.title) or Step(name=step.name, round=step.round), step, pace)
         was = before.state if before else "running"
         if was != now.state and not now.ended:
             yield Event("the run is paused: jobs stop at their next checkpoint" if now.state == "paused" else "the run goes on")
@@ -187,36 +204,38 @@ class Changes:
             return
         if before.state == "pending" and not step.reused:
             why = f" ({step.reason})" if step.reason.startswith("miss") else ""
-            yield Event(f"{step.name}: started{why}", step.started)
+            yield Event(f"{step.title}: started{why}", step.started)
         seen = {(job.name, job.number) for job in before.jobs}
         for job in step.restarted:
             if (job.name, job.number) not in seen:
-                yield Event(f"{step.name}: {restart_line(step, job)}", job.started)
+                yield Event(f"{step.title}: {restart_line(step, job)}", job.started)
         if step.waiting_for and step.waiting_for != before.waiting_for:
-            yield Event(f"{step.name}: waiting for {step.waiting_for}", step.waiting_since)
+            yield Event(f"{step.title}: waiting for {step.waiting_for}", step.waiting_since)
         if before.waiting_for and not step.waiting_for and step.state == "running":
-            yield Event(f"{step.name}: no longer waiting for {before.waiting_for}")
+            yield Event(f"{step.title}: no longer waiting for {before.waiting_for}")
         if step.state == "running":
             yield from self._steady(step, pace)
         elif before.state != step.state:
-            yield Event(f"{step.name}: {end_line(step)}", step.finished)
+            yield Event(f"{step.title}: {end_line(step)}", step.finished)
 
     def _steady(self, step: Step, pace: Pace) -> Iterator[Event]:
         if step.done is None:
-            since = self._phases.setdefault((step.name, step.phase), self._clock())
+            since = self._phases.setdefault((step.title, step.phase), self._clock())
             if step.phase and since is not None and self._clock() - since >= (QUEUED if step.phase == "pending" else 0):
-                self._phases[step.name, step.phase] = None
-                yield Event(f"{step.name}: {phase_words(step.phase)}")
+                self._phases[step.title, step.phase] = None
+                yield Event(f"{step.title}: {phase_words(step.phase)}")
             return
-        at, done = self._told.get(step.name, (float("-inf"), None))
+        at, done = self._told.get(step.title, (float("-inf"), None))
         if step.done == done or (self._clock() - at < self._every and step.done != step.total):
             return
-        self._told[step.name] = (self._clock(), step.done)
-        yield Event(f"{step.name}: {progress_line(step, pace)}")
+        self._told[step.title] = (self._clock(), step.done)
+        yield Event(f"{step.title}: {progress_line(step, pace)}")
 
 
 def progress_line(step: Step, pace: Pace) -> str:
     """``120/200 rounds, 8.1/s, about 10 s left, checkpoint at 120, logloss 0.05``."""
+    if step.people:
+        return people_line(step.people)
     unit = UNITS.get(step.name, "")
     counted = f"{step.done}/{step.total} {unit}" if step.total else f"{step.done} {unit}"
     parts = [counted.strip()] if step.done is not None else []
@@ -231,6 +250,12 @@ def progress_line(step: Step, pace: Pace) -> str:
     if step.metrics:
         parts.append(figures(step.metrics, limit=2))
     return ", ".join(parts)
+
+
+def people_line(people: People) -> str:
+    """Who is waited for, until when, and where to see more."""
+    until = f" until {people.deadline.astimezone():%Y-%m-%d %H:%M}" if people.deadline else ""
+    return f"waiting for people{until}: {people.decided} of {people.total} answered; perdure campaigns show {people.campaign}"
 
 
 def phase_words(phase: str) -> str:

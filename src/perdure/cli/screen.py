@@ -73,7 +73,7 @@ def draw(watcher: Watcher, news: list[str], now: datetime | None = None) -> Grou
     for step in run.steps:
         steps.add_row(*_step_row(step, watcher, now))
     parts: list[Text | Table] = [_head(run, now), steps]
-    parts += [Text(f"  {step.name}: {restart_line(step, job)}", style="yellow") for step in run.steps for job in step.restarted[-1:]]
+    parts += [Text(f"  {step.title}: {restart_line(step, job)}", style="yellow") for step in run.steps for job in step.restarted[-1:]]
     if run.votes:
         parts.append(Text(f"  {vote_line(run.votes)}; answer with: perdure approve {run.workflow_id}", style="bold"))
     for part in watcher.silent:
@@ -98,7 +98,7 @@ def _step_row(step: Step, watcher: Watcher, now: datetime) -> tuple[Text, Text, 
 
     state = "paused" if step.state == "running" and watcher.run and watcher.run.state == "paused" else step.state
     took = "" if step.started is None or step.reused else lasting((step.finished or now) - step.started)
-    sign = Text(f" {SIGNS.get(step.state, '?')} {step.name}", style=COLOURS.get(state, ""))
+    sign = Text(f" {SIGNS.get(step.state, '?')} {step.title}", style=COLOURS.get(state, ""))
     if step.state == "pending":
         return sign, Text(""), Text(""), Text("")
     if step.state != "running":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from perdure.cli.progress import STEPS, Job, Snapshot, Step, Votes
-from perdure.metadata.queries import PromotionDetail, RunDetail, StepDetail
+from perdure.cli.progress import STEPS, Job, People, Snapshot, Step, Votes
+from perdure.metadata.queries import PromotionDetail, RoundDetail, RunDetail, StepDetail
 
 
 def snapshot(detail: RunDetail) -> Snapshot:
-    """One look at a run, its four steps in their order; those that have not begun are pending."""
+    """One look at a run, its steps in their order, round by round; those that have not begun in the last one are pending."""
     run, promotion = detail.run, detail.promotion
-    begun = {str(step.step): step for step in detail.steps}  # of the last round
+    begun = {str(step.step): step for step in detail.steps}  # of the last round in which it was
     released, reason = _promoted(promotion, begun.get("promote"))
     return Snapshot(
         id=str(run.id),
@@ -23,7 +24,7 @@ def snapshot(detail: RunDetail) -> Snapshot:
         started=run.started_at,
         finished=run.finished_at,
         error=run.error,
-        steps=tuple(_step(begun[name], detail) if name in begun else Step(name=name) for name in STEPS),
+        steps=tuple(_steps(detail)),
         votes=_votes(promotion) if promotion and promotion.approval == "open" else None,
         model=detail.model,
         model_version=detail.version,
@@ -33,9 +34,21 @@ def snapshot(detail: RunDetail) -> Snapshot:
     )
 
 
+def _steps(detail: RunDetail) -> Iterator[Step]:
+    begun = {(step.round, str(step.step)): step for step in detail.steps}
+    last = max((step.round for step in detail.steps), default=0)
+    for number in range(last + 1):
+        for name in STEPS:
+            if (number, name) in begun:
+                yield _step(begun[number, name], detail)
+            elif number == last and (name != "label" or detail.spec.get("label")):
+                yield Step(name=name, round=number)
+
+
 def _step(step: StepDetail, detail: RunDetail) -> Step:
     name = str(step.step)
     done, total = _counted(step, detail)
+    people = _people(step.campaign) if step.campaign and step.state == "running" and step.waiting_for else None
     return Step(
         name=name,
         state=step.state,
@@ -49,11 +62,16 @@ def _step(step: StepDetail, detail: RunDetail) -> Step:
         total=total,
         checkpoint=step.checkpoints[-1]["round"] if step.checkpoints else None,
         metrics=step.detail.get("metrics") or step.metrics,
-        waiting_for=step.waiting_for,
+        waiting_for=None if people else step.waiting_for,
         waiting_since=step.waiting_since,
         jobs=tuple(_job(row) for row in step.submissions),
         outcome=_outcome(step, detail),
+        people=people,
     )
+
+
+def _people(campaign: dict[str, Any]) -> People:
+    return People(campaign=campaign["name"], decided=campaign["decided"], total=campaign["total"], deadline=campaign.get("deadline"))
 
 
 def _job(row: dict[str, Any]) -> Job:
@@ -72,7 +90,7 @@ def _counted(step: StepDetail, detail: RunDetail) -> tuple[int | None, int | Non
         rounds = [step.detail.get("round"), step.metrics_round, step.checkpoints[-1]["round"] if step.checkpoints else None]
         done = max((r for r in rounds if r is not None), default=None)  # one of them is always a second behind
         return done, step.detail.get("rounds") or detail.spec["train"]["params"].get("rounds")
-    if step.step == "evaluate" and step.campaign is not None:
+    if step.campaign is not None:
         return step.campaign["decided"], step.campaign["total"]
     return None, None
 
@@ -84,16 +102,25 @@ def _outcome(step: StepDetail, detail: RunDetail) -> str:
     result = step.result or {}
     if step.step == "prepare" and isinstance(rows := result.get("rows"), dict):
         aside = f", {rows['quarantined']:,} set aside" if rows.get("quarantined") else ""
-        return f"{rows['train']:,} rows to learn from, {rows['test']:,} to test on{aside}"
-    if step.step == "train" and detail.version is not None:
-        return f"{detail.model} version {detail.version}, {result.get('rounds', '?')} rounds"
+        pool = f", {rows['pool']:,} without a label" if rows.get("pool") else ""
+        return f"{rows['train']:,} rows to learn from, {rows['test']:,} to test on{aside}{pool}"
+    if step.step == "train" and "version" in result:
+        return f"{detail.model} version {result['version']}, {result.get('rounds', '?')} rounds"
     if step.step == "evaluate" and step.state == "succeeded":
-        failed = [verdict for verdict in detail.verdicts if not verdict["passed"]]
-        return "; ".join(str(verdict["reason"]) for verdict in failed) if failed else f"{len(detail.verdicts)} gates passed"
+        return _judged(next(each for each in detail.rounds if each.round == step.round))
+    if step.step == "label" and step.state == "succeeded":
+        if not result.get("asked"):
+            return f"nobody was asked: {result.get('reason')}"
+        return f"{result['tasks']:,} of {result['asked']:,} answered: {result.get('reason')}"
     if step.step == "promote":
         released, reason = _promoted(detail.promotion, step)
         return "" if released is None else f"{'released' if released else 'refused' if detail.promotion else 'not released'}: {reason}"
     return ""
+
+
+def _judged(made: RoundDetail) -> str:
+    failed = [verdict for verdict in made.verdicts if not verdict["passed"]]
+    return "; ".join(str(verdict["reason"]) for verdict in failed) if failed else f"{len(made.verdicts)} gates passed"
 
 
 def _promoted(promotion: PromotionDetail | None, step: StepDetail | None) -> tuple[bool | None, str]:

@@ -14,7 +14,7 @@ from perdure.metadata.queries.models import (
     list_pipelines,
     show_model,
 )
-from perdure.metadata.queries.runs import PromotionDetail, RunDetail, RunSummary, list_runs, show_run
+from perdure.metadata.queries.runs import PromotionDetail, RoundDetail, RunDetail, RunSummary, list_runs, show_run
 from perdure.metadata.queries.steps import StepDetail
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "OpenApproval",
     "PipelineSummary",
     "PromotionDetail",
+    "RoundDetail",
     "RunDetail",
     "RunSummary",
     "SnapshotDetail",

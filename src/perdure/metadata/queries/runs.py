@@ -56,8 +56,22 @@ class PromotionDetail:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundDetail:
+    """What one round came to, as far as it is. Of its rows people labeled ``labeled`` in this or an earlier run; ``pool`` have no label."""
+
+    round: int
+    rows: int | None
+    test_rows: int | None
+    labeled: int
+    pool: int
+    version: int | None
+    metrics: dict[str, float]
+    verdicts: list[Json]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunDetail:
-    """Everything about a run. ``error`` has ``type``, ``message``, ``field`` and ``remedy``."""
+    """Everything about a run. ``error`` has ``type``, ``message``, ``field`` and ``remedy``; model, metrics and verdicts are the newest."""
 
     run: RunSummary
     request: Json
@@ -74,6 +88,7 @@ class RunDetail:
     promotion: PromotionDetail | None
     release: Json | None
     commands: list[Json] = field(default_factory=list)
+    rounds: list[RoundDetail] = field(default_factory=list)
 
 
 def list_runs(db: Database, *, pipeline: str | None = None, state: str | None = None, limit: int = 50) -> list[RunSummary]:
@@ -117,6 +132,7 @@ def show_run(db: Database, reference: str) -> RunDetail:
             promotion=_promotion(session, promote.id) if promote else None,
             release=_release(session, version.id) if version else None,
             commands=_commands(session, [run.id, *([promote.id] if promote else [])]),
+            rounds=[_round(session, number, steps) for number in sorted({step.round for step in steps})],
         )
 
 
@@ -190,6 +206,24 @@ def _resolve(session: Session, db: Database, reference: str) -> tuple[t.Run, t.P
         several = ", ".join(row[0].workflow_id for row in fits)
         raise InvalidInput(f"several runs start with {reference!r}: {several}", field="run", remedy="give more of it")
     return fits[0][0], fits[0][1], fits[0][2]
+
+
+def _round(session: Session, number: int, steps: list[StepDetail]) -> RoundDetail:
+    """What the steps of round *number* made."""
+    made = {step.step: step for step in steps if step.round == number}
+    evaluation = _made(session, made.get(StepKind.EVALUATE), t.Evaluation, "evaluation")
+    prepared, trained = (made[kind].result or {} if kind in made else {} for kind in (StepKind.PREPARE, StepKind.TRAIN))
+    rows = prepared.get("rows", {})
+    return RoundDetail(
+        round=number,
+        rows=rows.get("train"),
+        test_rows=rows.get("test"),
+        labeled=rows.get("labeled", 0),
+        pool=rows.get("pool", 0),
+        version=trained.get("version"),
+        metrics=evaluation.metrics if evaluation else {},
+        verdicts=[asdict(verdict) for verdict in records.load_evaluation(session, evaluation.id).verdicts] if evaluation else [],
+    )
 
 
 def _made(session: Session, step: StepDetail | None, table: type[Row], name: str) -> Row | None:

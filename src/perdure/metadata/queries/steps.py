@@ -21,7 +21,7 @@ class StepDetail:
     """One step. ``reason`` is that of the cache; ``partitions`` counts by phase; ``metrics`` are those of ``metrics_round``.
 
     ``planned`` is how many partitions the plan has, None before the plan. ``campaign`` is the one in which the step asks people, with its
-    ``name``, and how many tasks are ``decided`` of how many in ``total``; None before it has opened.
+    ``name``, how many tasks are ``decided`` of how many in ``total``, and its ``deadline``; None before it has opened.
     """
 
     id: UUID
@@ -115,8 +115,8 @@ def _planned(session: Session, keys: list[UUID]) -> dict[UUID, int]:
 def _campaigns(session: Session, rows: Sequence[t.StepRun]) -> dict[UUID, Json]:
     named = {row.id: row.detail["campaign"] for row in rows if row.detail.get("campaign")}
     c = t.Campaign
-    query = select(c.name, c.decided, c.total).where(c.name.in_(named.values()), c.tenant.in_({row.tenant for row in rows}))
-    found = {row.name: {"name": row.name, "decided": row.decided, "total": row.total} for row in session.execute(query)} if named else {}
+    query = select(c.name, c.decided, c.total, c.deadline).where(c.name.in_(named.values()), c.tenant.in_({row.tenant for row in rows}))
+    found = {row.name: dict(row._mapping) for row in (session.execute(query) if named else ())}
     return {step: found[name] for step, name in named.items() if name in found}
 
 
