@@ -16,7 +16,7 @@ from uuid import UUID
 from temporalio import activity
 
 from perdure.activities.guard import pulse, stop_if_asked
-from perdure.errors import Conflict, InvalidInput, PerdureError, Permanent, StoreUnavailable
+from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, Permanent, StoreUnavailable
 from perdure.labeling.deliveries import Arrived, Meaning, Unusable
 from perdure.labeling.labelstudio import messages, projects
 from perdure.labeling.labelstudio.ports import Elsewhere, Inbox, LabelStudio, SentTasks, Unsent
@@ -54,13 +54,20 @@ class LabelStudioActivities:
                 stop_if_asked()
                 if time.monotonic() > end:
                     return TasksSent(sent=done.sent, refused=done.refused, more=True)
-            for task, external, overlap in self._sent.wanting(place.campaign):
-                self._server.ask_more(external, overlap)
-                self._sent.sent(place.campaign, {task: external}, overlap)
-                stop_if_asked()
+            self._ask_more(place)
             if problem is not None:
                 raise problem
             return done
+
+    def _ask_more(self, place: Elsewhere) -> None:
+        for task, external, overlap in self._sent.wanting(place.campaign):
+            try:
+                self._server.ask_more(external, overlap)
+            except NotFound:
+                self._sent.refused(task, "somebody has deleted it in Label Studio")
+            else:
+                self._sent.sent(place.campaign, {task: external}, overlap)
+            stop_if_asked()
 
     def _place(self, campaign: UUID) -> Elsewhere:
         """The campaign's place, with its project: found, made, or, after a crash, found again."""

@@ -127,15 +127,17 @@ class Fake:
             r"POST /api/projects/(\d+)/import": self._import,
             r"GET /api/projects/(\d+)/export": self._export,
             r"GET /api/tasks": self._changed,
-            r"PATCH /api/tasks/(\d+)/": lambda id, body, **_: (200, self.tasks[id] | self._set(self.tasks[id], body)),
+            r"PATCH /api/tasks/(\d+)/": self._set,
             r"GET /api/webhooks/": lambda query, **_: (200, [h for h in self.hooks.values() if h["project"] == int(query["project"])]),
             r"POST /api/webhooks/": self._hook,
             r"PATCH /api/webhooks/(\d+)/": lambda id, body, **_: self._hook(body=body, query={}, id=id),
         }
 
-    def _set(self, task: Json, body: Json) -> Json:
-        task |= body
-        return task
+    def _set(self, id: int, body: Json, **_: Any) -> tuple[int, Any]:
+        if id not in self.tasks:
+            raise Refused(404, "No Task matches the given query.")
+        self.tasks[id] |= body
+        return 200, self.tasks[id]
 
     def _refresh(self, body: Json) -> tuple[int, Any]:
         if body != {"refresh": REFRESH}:

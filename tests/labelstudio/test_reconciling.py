@@ -118,6 +118,13 @@ def test_more_people_are_asked_where_more_opinions_are_wanted(place: Place) -> N
     assert (place.fake.task("t0")["overlap"], place.fake.task("t0")["is_labeled"], place.fake.task("t1")["overlap"]) == (3, False, 2)
     place.push()
     assert requests(place.fake, "PATCH /api/tasks") == 1
+    for user, value in ((1, "pos"), (2, "neg")):
+        place.by_hook(place.fake.annotate("t1", value, user))
+    del place.fake.tasks[place.fake.task("t1")["id"]]  # somebody tidied up
+    place.campaigns.tick(place.id)
+    place.push()
+    place.push()
+    assert requests(place.fake, "PATCH /api/tasks") == 2
 
 
 def test_another_is_asked_for_an_opinion_that_does_not_count(place: Place) -> None:

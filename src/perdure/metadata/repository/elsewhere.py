@@ -120,7 +120,7 @@ class SentTaskRows(Rows):
             select(task.id, ref.external_id, wanted.label("wanted"))
             .join(had_there, had_there.c.task_id == task.id)
             .join(ref, ref.task_id == task.id)
-            .where(task.state == TaskState.OPEN, task.gold.is_(None), ref.external_id.is_not(None), wanted > ref.overlap)
+            .where(task.state == TaskState.OPEN, task.gold.is_(None), ref.problem.is_(None), wanted > ref.overlap)
             .order_by(task.id)
         )
         with self._database.transaction() as session:
