@@ -13,6 +13,7 @@ from perdure.activities.guard import pulse, stop_if_asked
 from perdure.errors import Permanent
 from perdure.keys import canonical
 from perdure.labeling import manifest
+from perdure.labeling.agreement import Level
 from perdure.labeling.ports import Campaigns, Incoming, Labels, Lines, NewTask
 from perdure.labeling.statistics import Tally
 from perdure.messages.labeling import (
@@ -33,6 +34,7 @@ from perdure.messages.labeling import (
 
 BATCH = 5_000  # tasks a transaction
 BATCH_BYTES = 8 << 20  # of their lines: what is in memory at once
+OF_LABELERS = {"labelers", "accuracy"}  # figures that are in the row only: they may be many, a message is small
 TICKING = 10.0  # seconds after which a look that finds more and more to decide says what it has
 
 
@@ -118,11 +120,12 @@ class LabelingActivities:
     @activity.defn(name="labeling.snapshot", no_thread_cancel_exception=True)
     def snapshot(self, request: CampaignRef) -> SnapshotTaken:
         """The decisions as one object, named by its content, and its row."""
-        tally = Tally()
+        spec = self._campaigns.campaign(request.campaign).spec
+        tally = Tally(Level.NOMINAL if spec.choices else Level.INTERVAL)
         artifact = self._lines.write("labels", "labels.ndjson", self._exported(request.campaign, tally))
         figures = tally.figures() | {"annotations": self._campaigns.annotations(request.campaign)}
         number = self._campaigns.snapshot(request.campaign, artifact, tally.tasks, figures)
-        told = {name: value for name, value in figures.items() if name != "labelers"}  # they may be many, a message is small
+        told = {name: value for name, value in figures.items() if name not in OF_LABELERS}
         return SnapshotTaken(snapshot=artifact, number=number, tasks=tally.tasks, statistics=told)
 
     def _exported(self, campaign: UUID, tally: Tally) -> Iterator[bytes]:

@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("rejected", sa.Integer(), server_default="0", nullable=False),
         sa.Column("requested_by", sa.Text(), nullable=False),
         sa.Column("closed_reason", sa.Text(), nullable=True),
+        sa.Column("measured", Json, nullable=True),
         sa.Column("opened_at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.Column("closed_at", Moment, nullable=True),
         sa.CheckConstraint("(state = 'closed') = (closed_at is not null)", name=op.f("ck_campaign_closed")),
@@ -223,12 +224,23 @@ def upgrade() -> None:
         sa.Column("gold", Json, nullable=True),
         sa.Column("prediction", Json, nullable=True),
         sa.Column("model_version_id", sa.Uuid(), nullable=True),
+        sa.Column("assist", sa.Enum("accept", "audit", name="assist", **Checked), nullable=True),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"], name=op.f("fk_task_campaign_id")),
         sa.ForeignKeyConstraint(["model_version_id"], ["model_version.id"], name=op.f("fk_task_model_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_task")),
         sa.UniqueConstraint("campaign_id", "key", name=op.f("uq_task_campaign_id_key")),
     )
     op.create_index("ix_task_disputed", "task", ["campaign_id", "id"], unique=False, postgresql_where=sa.text("state = 'disputed'"))
+    op.create_index(
+        "ix_task_assisted",
+        "task",
+        ["campaign_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'open' and assist = 'accept'"),
+    )
+    op.create_index(
+        "ix_task_audited", "task", ["campaign_id"], unique=False, postgresql_where=sa.text("state = 'decided' and assist = 'audit'")
+    )
     op.create_index("ix_task_full", "task", ["campaign_id", "id"], unique=False, postgresql_where=sa.text("state = 'full'"))
     op.create_index(
         "ix_task_open", "task", ["campaign_id", sa.text("priority desc"), "id"], unique=False, postgresql_where=sa.text("state = 'open'")
@@ -271,6 +283,7 @@ def upgrade() -> None:
         sa.Column("method", sa.Text(), nullable=False),
         sa.Column("inputs_sha256", sa.Text(), nullable=False),
         sa.Column("decided_by", sa.Text(), nullable=False),
+        sa.Column("weights", Json, nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"], name=op.f("fk_decision_campaign_id")),
@@ -372,6 +385,8 @@ def downgrade() -> None:
     op.drop_index("ix_task_open", table_name="task", postgresql_where=sa.text("state = 'open'"))
     op.drop_index("ix_task_full", table_name="task", postgresql_where=sa.text("state = 'full'"))
     op.drop_index("ix_task_disputed", table_name="task", postgresql_where=sa.text("state = 'disputed'"))
+    op.drop_index("ix_task_assisted", table_name="task", postgresql_where=sa.text("state = 'open' and assist = 'accept'"))
+    op.drop_index("ix_task_audited", table_name="task", postgresql_where=sa.text("state = 'decided' and assist = 'audit'"))
     op.drop_table("task")
     op.drop_table("withdrawal")
     op.drop_index("ix_delivery_unprocessed", table_name="delivery", postgresql_where=sa.text("state <> 'processed'"))

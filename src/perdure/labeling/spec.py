@@ -28,12 +28,20 @@ class Shows(StrEnum):
     CONFIRM = "confirm"  # any payload, with a prediction that is confirmed or corrected
 
 
+class Method(StrEnum):
+    """How opinions become a label. Numbers are always decided by their median."""
+
+    MAJORITY = "majority"  # each opinion is one vote
+    WEIGHTED = "weighted"  # votes weigh by how their labelers did on gold
+    DAWID_SKENE = "dawid_skene"  # weighted task by task, until each snapshot estimates labels and labelers' errors over the whole campaign
+
+
 class Overlap(_Part):
     """Opinions a task: ``labels`` at first, one more while they disagree, ``most`` at last; then somebody else adjudicates."""
 
-    labels: int = Field(1, ge=1, le=9)
-    most: int = Field(3, ge=1, le=9)
-    agreement: Share = Field(0.6, description="posterior of the winning label below which another opinion is asked for")
+    labels: int = Field(1, ge=1, le=9, description="opinions at first")
+    most: int = Field(3, ge=1, le=9, description="opinions at last, while they disagree")
+    agreement: Share = Field(0.6, description="posterior of the winning label (majority: its share) below which another is asked for")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -58,16 +66,29 @@ class Gold(_Part):
 class Rung(_Part):
     """One rung of the ladder: ``after`` this share of the time to the deadline, do ``then``."""
 
-    after: Share
-    then: Literal["remind", "escalate", "lower_overlap", "close"]
+    after: Share = Field(description="share of the time to the deadline")
+    then: Literal["remind", "escalate", "lower_overlap", "close"] = Field(description="what is done then")
     tell: str | None = Field(None, description="who is told; default: the owner")
 
 
 class Predictions(_Part):
     """Whether a labeler sees what the model says. The ``blind`` share never does: it measures anchoring."""
 
-    show: bool = False
-    blind: Share = 0.1
+    show: bool = Field(False, description="whether people see what the model says")
+    blind: Share = Field(0.1, description="share of the tasks that are never shown with it")
+
+
+class Model(_Part):
+    """A model that answers the tasks whose predictions are confident enough.
+
+    People answer the ``audit`` share of them instead, without seeing what the model says. Where they agree with it too seldom, all its
+    answers in this campaign are withdrawn and left to people.
+    """
+
+    accept_above: Share = Field(description="confidence of a prediction from which on it is an answer", examples=[0.98])
+    audit: Share = Field(0.1, description="share of these tasks that people answer instead")
+    min_agreement: Share = Field(0.9, description="share of audited tasks in which people and model agree, at least")
+    least: int = Field(20, ge=1, description="audited tasks before the model is judged")
 
 
 class LabelStudio(_Part):
@@ -85,8 +106,10 @@ class Campaign(_Part):
     instructions: str = Field("", max_length=20_000)
     owner: str = "unknown"
     overlap: Overlap = Overlap()
+    consensus: Method = Field(Method.WEIGHTED, description="how opinions become a label")
     gold: Gold = Gold()
     predictions: Predictions = Predictions()
+    model: Model | None = Field(None, description="lets a model answer what it is sure of")
     quota: int | None = Field(None, ge=1, description="decided tasks after which it is over; default: all")
     deadline: Duration | None = Field(None, description="time from its opening after which it closes, complete or not", examples=["14d"])
     ladder: list[Rung] = Field(default_factory=list, max_length=20)
@@ -102,6 +125,10 @@ class Campaign(_Part):
             raise ValueError("two choices are the same")
         if self.ladder and self.deadline is None:
             raise ValueError("a ladder needs a deadline")
+        if self.consensus is Method.DAWID_SKENE and not self.choices:
+            raise ValueError("`dawid_skene` needs choices: numbers are decided by their median")
+        if self.model is not None and not self.choices:
+            raise ValueError("a model that answers needs choices: numbers hardly ever agree")
         if self.shows is Shows.PAIR and self.choices not in ([], ["left", "right"], ["left", "right", "tie"]):
             raise ValueError("a pair is judged by left, right or tie")
         return self

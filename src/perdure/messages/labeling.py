@@ -56,6 +56,13 @@ class AnnotationStatus(StrEnum):
     DELETED = "deleted"  # its labeler took it back, or the place of one that was deleted before it came
 
 
+class Assist(StrEnum):
+    """A model is sure enough of a task to answer it. ``audit``: people answer instead, so that the model is seen to be right or wrong."""
+
+    ACCEPT = "accept"
+    AUDIT = "audit"
+
+
 class DeliveryState(StrEnum):
     """What became of a message to a hook."""
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from perdure.errors import NotFound
 from perdure.keys import canonical, digest, identity
 from perdure.labeling.acceptance import TOMBSTONE, Arrival, Earlier, Outcome, accept
+from perdure.labeling.consensus import ADJUDICATED
 from perdure.labeling.ports import Incoming
 from perdure.labeling.spec import Campaign, Gold
 from perdure.labeling.spec import load as load_campaign
@@ -26,7 +27,6 @@ from perdure.metadata.repository.rows import Rows
 
 S = AnnotationStatus
 STANDING = (S.VALID, S.SKIPPED)
-ADJUDICATED = "adjudicated"  # the method of a decision by hand: no change of opinions takes it back
 _SPECS = 1_000  # kept at most
 
 # one statement for any number of rows, and none that is made anew for each number of them
@@ -48,9 +48,9 @@ _WRITE = text(
     f"""
     with added as (
       insert into annotation (tenant, campaign_id, id, task_id, labeler_id, assignment_id, source, source_key, revision, value, reason,
-                              duration_ms, status, event_time)
-      select :tenant, :campaign, id, task, labeler, assignment, source, source_key, revision, value::jsonb, reason,
-             duration_ms, status, event_time
+                              duration_ms, prediction_shown, status, event_time)
+      select :tenant, :campaign, id, task, labeler, assignment, source, source_key, revision, value::jsonb, reason, duration_ms,
+             coalesce((select a.prediction_shown from assignment a where a.id = rows.assignment), false), status, event_time
         from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _COLUMNS.items())}) as rows ({", ".join(_COLUMNS)})
     ), counted as (
       update task set n_valid = rows.valid, n_skip = rows.skips, state = rows.state

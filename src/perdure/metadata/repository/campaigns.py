@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from perdure.errors import Conflict, InvalidInput, NotFound
 from perdure.keys import digest, identity
+from perdure.labeling.assistance import assist
 from perdure.labeling.ports import CampaignRow, NewTask
 from perdure.labeling.spec import load
 from perdure.messages.common import ArtifactRef, Json
@@ -32,12 +33,12 @@ _EXPORTED = 500  # tasks read at once
 _INSERT_TASKS = text(
     """
     with added as (
-      insert into task (tenant, id, campaign_id, key, payload, priority, gold, prediction, overlap)
-      select :tenant, id, :campaign, key, payload::jsonb, priority, gold::jsonb, prediction::jsonb,
-             case when gold is null then :labels else :everybody end
+      insert into task (tenant, id, campaign_id, key, payload, priority, gold, prediction, assist, overlap)
+      select :tenant, id, :campaign, key, payload::jsonb, priority, gold::jsonb, prediction::jsonb, assist,
+             case when gold is not null then :everybody when assist = 'accept' then 1 else :labels end
         from unnest(cast(:ids as uuid[]), cast(:keys as text[]), cast(:payloads as text[]), cast(:priorities as float8[]),
-                    cast(:golds as text[]), cast(:predictions as text[]))
-          as rows (id, key, payload, priority, gold, prediction)
+                    cast(:golds as text[]), cast(:predictions as text[]), cast(:assists as text[]))
+          as rows (id, key, payload, priority, gold, prediction, assist)
       on conflict do nothing
       returning gold
     )
@@ -162,13 +163,15 @@ class PlainCampaignRows(Rows):
             raise Conflict(f"the campaign {owner.name!r} is closed", field="campaign", remedy="open another one")
         spec = load(owner.spec)
         first = {row.key: row for row in reversed(rows)}
+        ids = {key: identity(campaign, key) for key in first}
         columns = {
-            "ids": [identity(campaign, key) for key in first],
+            "ids": list(ids.values()),
             "keys": list(first),
             "payloads": [dumps(row.payload) for row in first.values()],
             "priorities": [row.priority for row in first.values()],
             "golds": [None if row.gold is None else dumps(row.gold) for row in first.values()],
             "predictions": [None if row.prediction is None else dumps(row.prediction) for row in first.values()],
+            "assists": [assist(ids[key], row.prediction, spec) if row.gold is None else None for key, row in first.items()],
         }
         values = {"tenant": self._tenant, "campaign": campaign, "labels": spec.overlap.labels, "everybody": GOLD_OVERLAP}
         added = session.execute(_INSERT_TASKS, {**values, **columns}).one()
@@ -202,10 +205,14 @@ class PlainCampaignRows(Rows):
             return campaign_row(row)
 
     def export(self, campaign: UUID) -> Iterator[Json]:
-        """Each decided task by its key: label, posterior, opinions with their labelers. The same every time once the campaign is closed."""
+        """Each decided task by its key: label, posterior, opinions with their labelers. The same every time once the campaign is closed.
+
+        Of an open one, a line holds what was so at one time; the next page may be of a later time.
+        """
         after = ""
         while True:
             with self._database.transaction() as session:
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
                 lines = self._lines(session, campaign, after)
             yield from lines
             if len(lines) < _EXPORTED:
@@ -215,7 +222,7 @@ class PlainCampaignRows(Rows):
     def _lines(self, session: Session, campaign: UUID, after: str) -> list[Json]:
         d, task = t.Decision, t.Task
         decided = session.execute(
-            select(task.id, task.key, task.payload, d.label, d.posterior, d.method, d.decided_by)
+            select(task.id, task.key, task.payload, task.prediction, task.assist, d)
             .join(d, d.task_id == task.id)
             .where(task.campaign_id == campaign, task.gold.is_(None), task.key > after)
             .order_by(task.key)
@@ -224,25 +231,24 @@ class PlainCampaignRows(Rows):
         a = t.Annotation
         opinions: dict[UUID, list[Json]] = {row.id: [] for row in decided}
         found = session.execute(
-            select(a.id, a.task_id, a.value, a.source, t.Labeler.principal)
+            select(a.id, a.task_id, a.revision, a.value, a.source, a.event_time, a.assignment_id, a.prediction_shown, t.Labeler.principal)
             .join(t.Labeler, t.Labeler.id == a.labeler_id)
             .where(a.task_id.in_(opinions), a.status == AnnotationStatus.VALID)
             .order_by(a.task_id, a.id)
         )
         for each in found:
-            opinions[each.task_id].append({"id": str(each.id), "labeler": each.principal, "value": each.value, "source": each.source})
-        return [
-            {
-                "key": row.key,
-                "payload": row.payload,
-                "label": row.label,
-                "posterior": row.posterior,
-                "method": row.method,
-                "decided_by": row.decided_by,
-                "opinions": opinions[row.id],
-            }
-            for row in decided
-        ]
+            opinions[each.task_id].append(
+                {
+                    "id": str(each.id),
+                    "revision": each.revision,
+                    "labeler": each.principal,
+                    "value": each.value,
+                    "source": each.source,
+                    "at": each.event_time.astimezone(UTC).isoformat(),
+                    "shown": each.prediction_shown if each.assignment_id else None,
+                }
+            )
+        return [_line(row, row.Decision, opinions[row.id]) for row in decided]
 
     def annotations(self, campaign: UUID) -> dict[AnnotationStatus, int]:
         """How many answers are in each status."""
@@ -278,6 +284,28 @@ class PlainCampaignRows(Rows):
 
     def _key(self, name: str) -> UUID:
         return identity(self._tenant, "campaign", name)
+
+
+def _line(task: Any, decision: t.Decision, opinions: list[Json]) -> Json:
+    """``inputs_sha256`` is the digest of the sorted ``id/revision`` of the opinions at the decision; ``weight`` is a vote's accuracy."""
+    for each in opinions:
+        if decision.weights and each["labeler"] in decision.weights:
+            each["weight"] = decision.weights[each["labeler"]]
+    line = {
+        "key": task.key,
+        "payload": task.payload,
+        "label": decision.label,
+        "posterior": decision.posterior,
+        "method": decision.method,
+        "decided_by": decision.decided_by,
+        "inputs_sha256": decision.inputs_sha256,
+        "opinions": opinions,
+    }
+    if task.prediction is not None:
+        line["prediction"] = task.prediction
+    if task.assist is Assist.AUDIT:
+        line["audit"] = True
+    return line
 
 
 def plain_values(detail: Json) -> Json:

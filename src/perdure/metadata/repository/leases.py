@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from perdure.errors import AccessDenied, LeaseLost, NotFound
-from perdure.labeling.ports import Held, Lease
+from perdure.errors import AccessDenied, Conflict, LeaseLost, NotFound
+from perdure.labeling.assistance import shown
+from perdure.labeling.ports import Held, Incoming, Lease
 from perdure.labeling.spec import Campaign, load
-from perdure.messages.labeling import AnnotationStatus, AssignmentState, CampaignState, LabelerStatus, TaskState
+from perdure.messages.labeling import AnnotationStatus, AnswerResult, AssignmentState, Assist, CampaignState, LabelerStatus, TaskState
 from perdure.metadata import tables as t
-from perdure.metadata.repository.answers import AnswerRows
+from perdure.metadata.repository.answers import AnswerRows, share_campaign
 
 _WIDER = 4  # candidates looked at for each task wanted: some are in others' hands
 
@@ -39,8 +41,7 @@ class LabelRows(AnswerRows):
                 return []
             spec = load(row.spec)
             self._expire(session, who.id)
-            chosen = self._gold(session, campaign, who.id, spec, most)
-            chosen += self._free(session, campaign, who.id, most - len(chosen))
+            chosen = self._chosen(session, campaign, who.id, spec, most)
             return [lease for task in chosen if (lease := self._hold(session, task, who.id, spec))]
 
     def extend(self, assignment: UUID, token: UUID) -> datetime:
@@ -58,6 +59,58 @@ class LabelRows(AnswerRows):
         with self._database.transaction() as session:
             held = self._held(session, assignment, token)
             held.state, held.ended_at = AssignmentState.RELEASED, datetime.now(UTC)
+
+    def resume(self, campaign: UUID, labeler: str, most: int) -> list[Lease]:
+        """What *labeler* holds already, with new tokens: where it was shown before, it is lost. So two windows do not show the same."""
+        a = t.Assignment
+        query = (
+            select(a, t.Task, t.Campaign.spec)
+            .join(t.Task, t.Task.id == a.task_id)
+            .join(t.Campaign, t.Campaign.id == t.Task.campaign_id)
+            .join(t.Labeler, t.Labeler.id == a.labeler_id)
+            .where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant, t.Campaign.state != CampaignState.CLOSED)
+            .where(t.Labeler.principal == labeler, t.Labeler.status != LabelerStatus.BLOCKED)
+            .where(a.state == AssignmentState.LEASED, a.expires_at > func.now(), t.Task.state == TaskState.OPEN)
+            .order_by(a.started_at, a.id)
+            .limit(most)
+            .with_for_update(of=a)
+        )
+        with self._database.transaction() as session:
+            leases = []
+            for held, task, spec in session.execute(query):
+                held.lease_token, held.expires_at = uuid4(), datetime.now(UTC) + load(spec).lease
+                leases.append(
+                    Lease(
+                        assignment=held.id,
+                        token=held.lease_token,
+                        expires_at=held.expires_at,
+                        task=task.key,
+                        payload=task.payload,
+                        prediction=task.prediction if held.prediction_shown else None,
+                    )
+                )
+            return leases
+
+    def take_back(self, campaign: UUID, answer: Incoming) -> AnswerResult:
+        """Delete an answer that was given under a lease; its task is in its labeler's hands again. Raises Conflict in a closed campaign."""
+        a = t.Assignment
+        with self._database.transaction() as session:
+            share_campaign(session, campaign)
+            row = session.execute(
+                select(t.Campaign.spec, t.Campaign.state).where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant)
+            ).one_or_none()
+            if row is not None and row.state is CampaignState.CLOSED:
+                raise Conflict("the campaign is closed: your answer stands as it is", field="campaign")
+            result = self.accept_within(session, campaign, [replace(answer, deleted=True)])[0]
+            if row is not None and answer.lease and not result.error and not result.duplicate:
+                assignment, token = answer.lease
+                session.execute(
+                    update(a)
+                    .where(a.id == assignment, a.lease_token == token)
+                    .where(a.state.in_((AssignmentState.SUBMITTED, AssignmentState.SKIPPED)))
+                    .values(state=AssignmentState.LEASED, ended_at=None, expires_at=datetime.now(UTC) + load(row.spec).lease)
+                )
+            return result
 
     def held(self, leases: Sequence[tuple[UUID, UUID]]) -> list[Held | None]:
         """What the *leases* (assignment, token) are about, whether they still run or were answered before; None for one that is lost."""
@@ -97,12 +150,11 @@ class LabelRows(AnswerRows):
 
     def _free(self, session: Session, campaign: UUID, labeler: UUID, most: int) -> list[t.Task]:
         """Locked first, and looked at again then: whoever leases must hold the task's row, so what is seen now stays so."""
-        if most <= 0:
-            return []
         task = t.Task
         query = (
             select(task)
             .where(task.campaign_id == campaign, task.state == TaskState.OPEN, task.gold.is_(None), ~_answered(labeler), ~_has(labeler))
+            .where(task.assist.is_distinct_from(Assist.ACCEPT))
             .order_by(task.priority.desc(), task.id)
             .limit(most * _WIDER)
             .with_for_update(skip_locked=True)
@@ -123,24 +175,40 @@ class LabelRows(AnswerRows):
         ]
         return free[:most]
 
-    def _gold(self, session: Session, campaign: UUID, labeler: UUID, spec: Campaign, most: int) -> list[t.Task]:
-        """Sometimes a task whose answer is known, which this labeler has not seen."""
-        if random.random() >= 1 - (1 - spec.gold.rate) ** most:
-            return []
+    def _chosen(self, session: Session, campaign: UUID, labeler: UUID, spec: Campaign, most: int) -> list[t.Task]:
+        """Each place is a gold task's with the same chance, wherever it stands and however many are asked for at once.
+
+        Where nothing else is to be done there is no gold either: who asks again and again would get all of it.
+        """
+        free = self._free(session, campaign, labeler, most)
+        places = [random.random() < spec.gold.rate for _ in range(most)] if free else []
+        gold = self._gold(session, campaign, labeler, sum(places)) if any(places) else []
+        chosen = []
+        for hidden in places:
+            if hidden and gold:
+                chosen.append(gold.pop())
+            elif free:
+                chosen.append(free.pop(0))
+            else:
+                break
+        return chosen
+
+    def _gold(self, session: Session, campaign: UUID, labeler: UUID, most: int) -> list[t.Task]:
+        """Tasks whose answer is known, which this labeler has not seen."""
         task = t.Task
         query = select(task).where(task.campaign_id == campaign, task.gold.is_not(None), ~_answered(labeler), ~_has(labeler))
-        return list(session.scalars(query.order_by(func.random()).limit(1).with_for_update(skip_locked=True)))
+        return list(session.scalars(query.order_by(func.random()).limit(most).with_for_update(skip_locked=True)))
 
     def _hold(self, session: Session, task: t.Task, labeler: UUID, spec: Campaign) -> Lease | None:
         """None where this labeler has come to hold the task by another request at the same time."""
-        shown = task.prediction is not None and spec.predictions.show and random.random() >= spec.predictions.blind
+        told = shown(task.id, task.prediction, task.assist, spec)
         lease = Lease(
             assignment=uuid4(),
             token=uuid4(),
             expires_at=datetime.now(UTC) + spec.lease,
             task=task.key,
             payload=task.payload,
-            prediction=task.prediction if shown else None,
+            prediction=task.prediction if told else None,
         )
         added = self._add(
             session,
@@ -151,7 +219,7 @@ class LabelRows(AnswerRows):
             state=AssignmentState.LEASED,
             lease_token=lease.token,
             expires_at=lease.expires_at,
-            prediction_shown=shown,
+            prediction_shown=told,
         )
         return lease if added else None
 

@@ -11,20 +11,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from perdure.errors import Conflict, InvalidInput, NotFound
 from perdure.keys import digest
-from perdure.labeling.consensus import Consensus, Opinion, Verdict, decide
+from perdure.labeling.assistance import Guess, guess
+from perdure.labeling.consensus import ADJUDICATED, BY_MODEL, Consensus, Opinion, Verdict, decide
 from perdure.labeling.ports import CampaignRow
 from perdure.labeling.spec import Campaign, Rung, load
 from perdure.messages.common import ArtifactRef
-from perdure.messages.labeling import AnnotationStatus, CampaignState, TaskState, Tick
+from perdure.messages.labeling import AnnotationStatus, Assist, CampaignState, TaskState, Tick
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
-from perdure.metadata.repository.answers import ADJUDICATED, own_campaign, poke, share_campaign
+from perdure.metadata.repository.answers import own_campaign, poke, share_campaign
+from perdure.metadata.repository.assisting import assist_campaign, failing_models
 from perdure.metadata.repository.campaigns import PlainCampaignRows, campaign_row
 from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
@@ -39,6 +41,7 @@ class CampaignRows(PlainCampaignRows):
     def tick(self, campaign: UUID, limit: int = 500) -> Tick:
         """Decide up to *limit* tasks, climb the ladder, say whether the campaign is over."""
         requeue_blocked(self._database, self._tenant)
+        assisted = assist_campaign(self._database, self._tenant, campaign, limit)
         with self._database.transaction() as session:
             share_campaign(session, campaign)
             query = select(t.Campaign).where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant)
@@ -54,6 +57,7 @@ class CampaignRows(PlainCampaignRows):
             imports = self._imports(session, campaign)
             self._climb(session, row, spec, row.total - row.decided - row.rejected, closing=True)
             over = self._over(session, row, spec, importing=bool(imports))
+            failed = over is None and bool(failing_models(session, campaign, spec))  # found out just now: it does not end like this
             due = self._until_due(row, spec, self._now(session))
             unfinished = row.total - row.decided - row.rejected
         return Tick(
@@ -65,7 +69,7 @@ class CampaignRows(PlainCampaignRows):
             over=over,
             next_look=IDLE if decided.looked else ASLEEP,
             due=due,
-            more=decided.looked >= limit or lowered,
+            more=decided.looked >= limit or lowered or assisted or failed,
             imports=imports if row.state is not CampaignState.CLOSED else [],
         )
 
@@ -92,22 +96,24 @@ class CampaignRows(PlainCampaignRows):
         campaign = row.id
         # after the end a task may be held by an answer that is late: none is left out, as this may be the last look
         skip = row.state is not CampaignState.CLOSED
-        full = session.scalars(  # ids only: payloads may be large
-            select(t.Task.id)
+        accepted = case((t.Task.assist == Assist.ACCEPT, t.Task.prediction))
+        found = session.execute(  # no payloads: they may be large
+            select(t.Task.id, accepted)
             .where(t.Task.campaign_id == campaign, t.Task.state == TaskState.FULL)
             .order_by(t.Task.id)
             .limit(limit)
             .with_for_update(skip_locked=skip)
         ).all()
-        opinions = self._opinions(session, full)
+        full = {row[0]: guess(row[1]) for row in found}
+        opinions = self._opinions(session, list(full))
         rows: list[dict[str, Any]] = []
         changes: dict[tuple[TaskState, int | None], list[UUID]] = defaultdict(list)
-        for task in full:
+        for task, said in full.items():
             given = opinions.get(task, [])
             if not given:
                 changes[TaskState.OPEN, None].append(task)  # what made it full has been taken back
                 continue
-            verdict = decide([opinion for _, opinion in given], spec.choices, spec.overlap)
+            verdict = _verdict(given, said, spec)
             if verdict.verdict is Verdict.DECIDED:
                 changes[TaskState.DECIDED, None].append(task)
                 rows.append(_decision(self._tenant, task, campaign, verdict, given))
@@ -116,7 +122,7 @@ class CampaignRows(PlainCampaignRows):
             else:
                 changes[TaskState.DISPUTED, None].append(task)
         for (state, overlap), tasks in changes.items():
-            values = {"state": state} if overlap is None else {"state": state, "overlap": overlap}
+            values = {"state": state} if overlap is None else {"state": state, "overlap": overlap, "assist": None}
             session.execute(update(t.Task).where(t.Task.id.in_(tasks)).values(values))
         if rows:
             statement = insert(t.Decision).on_conflict_do_nothing().returning(t.Decision.task_id)
@@ -179,7 +185,14 @@ class CampaignRows(PlainCampaignRows):
         return [ArtifactRef(uri=row.uri, sha256=row.sha256) for row in session.scalars(cursors.order_by(t.TaskImport.created_at))]
 
     def _over(self, session: Session, row: t.Campaign, spec: Campaign, *, importing: bool) -> str | None:
-        if row.state is CampaignState.CLOSED or row.closed_reason is not None:
+        """Why it is over; not before the answers of a model that failed its audit are withdrawn."""
+        if row.state is CampaignState.CLOSED:
+            return row.closed_reason
+        reason = self._reason(session, row, spec, importing=importing)
+        return None if reason is None or failing_models(session, row.id, spec) else reason
+
+    def _reason(self, session: Session, row: t.Campaign, spec: Campaign, *, importing: bool) -> str | None:
+        if row.closed_reason is not None:
             return row.closed_reason
         if spec.standing:
             return None
@@ -226,6 +239,14 @@ class CampaignRows(PlainCampaignRows):
         return min(ahead, default=None)
 
 
+def _verdict(given: list[tuple[str, Opinion]], said: Guess | None, spec: Campaign) -> Consensus:
+    """What the opinions come to; a model that is accepted and alone decides with its own confidence."""
+    opinions = [opinion for _, opinion in given]
+    if said is not None and [each.labeler for each in opinions] == [said.labeler]:
+        return Consensus(verdict=Verdict.DECIDED, label=said.label, posterior=said.confidence, method=BY_MODEL)
+    return decide(opinions, spec.choices, spec.overlap, spec.consensus)
+
+
 class _Looked:
     """How many tasks were looked at, and how many of them have a label now."""
 
@@ -251,5 +272,6 @@ def _decision(tenant: str, task: UUID, campaign: UUID, verdict: Consensus, given
         "posterior": verdict.posterior,
         "method": verdict.method,
         "inputs_sha256": digest(sorted(name for name, _ in given)),
-        "decided_by": "perdure",
+        "weights": verdict.weights or None,
+        "decided_by": given[0][1].labeler if verdict.method == BY_MODEL else "perdure",
     }

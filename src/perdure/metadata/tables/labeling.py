@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from perdure.messages.labeling import AnnotationStatus, AssignmentState, CampaignState, LabelerStatus, TaskState
+from perdure.messages.labeling import AnnotationStatus, AssignmentState, Assist, CampaignState, LabelerStatus, TaskState
 from perdure.metadata.tables.base import Base, Created, Key, Serial, owned_by
 
 _Value = JSONB(none_as_null=True)
@@ -20,7 +20,8 @@ class Campaign(Base):
     """Questions for people.
 
     ``decided`` and ``rejected`` count tasks; only the campaign's own tick writes them, so that no label waits for this row.
-    ``version`` grows by each command: a command that names an older one is refused.
+    ``version`` grows by each command: a command that names an older one is refused. ``measured`` is what ticks last found out for the
+    rules that end it before its tasks do: labels and hours spent, agreement.
     """
 
     __tablename__ = "campaign"
@@ -42,6 +43,7 @@ class Campaign(Base):
     decided: Mapped[int] = mapped_column(server_default="0")
     rejected: Mapped[int] = mapped_column(server_default="0")
     requested_by: Mapped[str]
+    measured: Mapped[dict[str, Any] | None]
     closed_reason: Mapped[str | None]
     opened_at: Mapped[Created]
     closed_at: Mapped[datetime | None]
@@ -66,6 +68,7 @@ class Task(Base):
     """One question. Its id derives from campaign and key, so a repeated import meets its own rows.
 
     ``overlap`` is how many opinions it wants now; ``n_valid`` and ``n_skip`` change in one transaction with the annotation that they count.
+    ``assist`` is set where a model answers for people, or is audited by them.
     """
 
     __tablename__ = "task"
@@ -74,6 +77,8 @@ class Task(Base):
         Index("ix_task_open", "campaign_id", text("priority desc"), "id", postgresql_where=text("state = 'open'")),
         Index("ix_task_full", "campaign_id", "id", postgresql_where=text("state = 'full'")),
         Index("ix_task_disputed", "campaign_id", "id", postgresql_where=text("state = 'disputed'")),
+        Index("ix_task_assisted", "campaign_id", "id", postgresql_where=text("state = 'open' and assist = 'accept'")),
+        Index("ix_task_audited", "campaign_id", postgresql_where=text("state = 'decided' and assist = 'audit'")),
     )
 
     id: Mapped[Key]
@@ -87,6 +92,7 @@ class Task(Base):
     n_skip: Mapped[int] = mapped_column(server_default="0")
     gold: Mapped[Any | None] = mapped_column(_Value)
     prediction: Mapped[dict[str, Any] | None]
+    assist: Mapped[Assist | None]
     model_version_id: Mapped[UUID | None] = mapped_column(owned_by("model_version"))
 
 
@@ -161,7 +167,10 @@ class Annotation(Base):
 
 
 class Decision(Base):
-    """The label of a task, and of which opinions it was made. ``inputs_sha256`` is over their sorted ids and revisions."""
+    """The label of a task, and of which opinions it was made: ``inputs_sha256`` is over their sorted ids and revisions.
+
+    ``weights`` are the accuracies that the votes of labelers were weighed by, where the method weighs them.
+    """
 
     __tablename__ = "decision"
 
@@ -171,6 +180,7 @@ class Decision(Base):
     posterior: Mapped[float]
     method: Mapped[str]
     inputs_sha256: Mapped[str]
+    weights: Mapped[dict[str, Any] | None]
     decided_by: Mapped[str]
     reason: Mapped[str | None]
     at: Mapped[Created]

@@ -1,0 +1,138 @@
+"""A model's answers: given where it is sure, and withdrawn where people have disagreed with it too often."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from perdure.keys import identity
+from perdure.labeling.assistance import SOURCE, failing, guess, labeler_of
+from perdure.labeling.consensus import ADJUDICATED
+from perdure.labeling.ports import Incoming
+from perdure.labeling.spec import Campaign, load
+from perdure.messages.labeling import AnnotationStatus, Assist, CampaignState, TaskState
+from perdure.metadata import tables as t
+from perdure.metadata.database import Database
+from perdure.metadata.jsonb import plain
+from perdure.metadata.repository.answers import AnswerRows, poke, share_campaign
+from perdure.metadata.repository.messages import tell
+
+BLOCKED = "model_blocked"  # the kind of event and message
+
+_AUDITED = text(
+    """
+    select task.prediction->'version' as version, count(*) as audited,
+           count(*) filter (where decision.label = task.prediction->'label') as agreed
+      from task join decision on decision.task_id = task.id
+     where task.campaign_id = :campaign and task.state = 'decided' and task.assist = 'audit' group by 1
+    """
+)
+# held in one order, as two that hold many tasks would wait for each other
+_HELD = text(
+    """
+    select count(*) from (
+      select id from task
+       where id in (select task_id from annotation
+                     where campaign_id = :campaign and source = :source and labeler_id = :labeler and status = 'valid')
+       order by id for update) as held
+    """
+)
+_WITHDRAWN = text(
+    """
+    update annotation set status = 'blocked'
+     where campaign_id = :campaign and source = :source and labeler_id = :labeler and status = 'valid' returning task_id
+    """
+)
+_UNDECIDED = text("delete from decision where task_id = any(:tasks) and method <> :adjudicated")
+_REOPENED = text(
+    """
+    update task set n_valid = n_valid - 1, assist = null, overlap = greatest(overlap, :labels),
+                    state = case when state = 'rejected' or exists (select from decision where decision.task_id = task.id) then state
+                                 when n_valid - 1 >= greatest(overlap, :labels) then 'full'
+                                 when n_skip >= :skips then 'disputed' else 'open' end
+     where id = any(:tasks)
+    """
+)
+
+
+def assist_campaign(database: Database, tenant: str, campaign: UUID, limit: int) -> bool:
+    """Withdraw the answers of models that failed their audit, and give those that are due; whether there may be more to give."""
+    with database.transaction() as session:
+        row = session.get_one(t.Campaign, campaign)
+        spec = load(row.spec)
+        if spec.model is None or row.state is CampaignState.CLOSED:
+            return False
+        failed = failing_models(session, campaign, spec)
+    for labeler, (agreed, audited) in failed.items():
+        with database.transaction() as session:
+            _withdraw(session, tenant, campaign, spec, labeler, f"people agreed with {agreed} of {audited} audited answers")
+    return _answer(database, tenant, campaign, spec, limit)
+
+
+def failing_models(session: Session, campaign: UUID, spec: Campaign) -> dict[str, tuple[int, int]]:
+    """Models that people disagree with too often and whose answers still count: audits that agreed, of how many."""
+    if spec.model is None:
+        return {}
+    found = {labeler_of(row.version): (row.agreed, row.audited) for row in session.execute(_AUDITED, {"campaign": campaign})}
+    failed = {labeler: counts for labeler, counts in found.items() if failing(*counts, spec.model)}
+    return {labeler: counts for labeler, counts in failed.items() if labeler not in _blocked(session, campaign)} if failed else {}
+
+
+def _blocked(session: Session, campaign: UUID) -> set[str]:
+    event = t.CampaignEvent
+    return set(session.scalars(select(event.actor).where(event.campaign_id == campaign, event.kind == BLOCKED)))
+
+
+def _answer(database: Database, tenant: str, campaign: UUID, spec: Campaign, limit: int) -> bool:
+    """One batch of answers, by the same transaction as those of people. What a model may not or cannot answer is left to people."""
+    task, answers = t.Task, AnswerRows(database)
+    with database.transaction() as session:
+        share_campaign(session, campaign)
+        due = select(task.key, task.prediction).where(
+            task.campaign_id == campaign, task.state == TaskState.OPEN, task.assist == Assist.ACCEPT
+        )
+        found = session.execute(due.order_by(task.id).limit(limit)).all()
+        if not found:
+            return False
+        blocked, now = _blocked(session, campaign), datetime.now(UTC)
+        guesses = {row.key: said for row in found if (said := guess(row.prediction)) and said.labeler not in blocked}
+        for known in answers.known(session, {said.labeler for said in guesses.values()}).values():
+            known.model = True
+        session.flush()
+        results = answers.accept_within(
+            session,
+            campaign,
+            [
+                Incoming(task=key, labeler=said.labeler, source=SOURCE, source_key=key, event_time=now, value=said.label)
+                for key, said in guesses.items()
+            ],
+        )
+        taken = {result.task for result in results if result.status is AnnotationStatus.VALID and not result.duplicate}
+        left = [row.key for row in found if row.key not in taken]
+        mine = (task.campaign_id == campaign, task.key.in_(left), task.state == TaskState.OPEN)
+        session.execute(select(task.id).where(*mine).order_by(task.id).with_for_update())
+        session.execute(update(task).where(*mine).values(assist=None, overlap=func.greatest(task.overlap, spec.overlap.labels)))
+    return len(found) == limit
+
+
+def _withdraw(session: Session, tenant: str, campaign: UUID, spec: Campaign, labeler: str, why: str) -> None:
+    """All answers of this model count no more, and the tasks are asked of people. Once: the event is its own key."""
+    share_campaign(session, campaign)
+    row = session.get_one(t.Campaign, campaign, populate_existing=True)
+    if row.state is CampaignState.CLOSED:
+        return
+    mine = {"campaign": campaign, "source": SOURCE, "labeler": identity(tenant, "labeler", labeler)}
+    session.execute(_HELD, mine)
+    tasks = list(session.scalars(_WITHDRAWN, mine))
+    gone = session.execute(_UNDECIDED, {"tasks": tasks, "adjudicated": ADJUDICATED}).rowcount  # type: ignore[attr-defined]
+    session.execute(_REOPENED, {"tasks": tasks, "labels": spec.overlap.labels, "skips": spec.skips})
+    session.execute(update(t.Campaign).where(t.Campaign.id == campaign).values(decided=t.Campaign.decided - gone))
+    detail = {"reason": why, "withdrawn": len(tasks)}
+    event = t.CampaignEvent(tenant=tenant, campaign_id=campaign, key=f"{BLOCKED}/{labeler}", kind=BLOCKED, actor=labeler, detail=detail)
+    session.add(event)
+    session.flush()
+    tell(session, tenant, spec.owner, kind=BLOCKED, campaign=row.name, model=plain(labeler), **detail)
+    poke(session, tenant, row.workflow_id)
