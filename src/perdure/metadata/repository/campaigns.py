@@ -17,7 +17,7 @@ from perdure.labeling.assistance import assist
 from perdure.labeling.ports import CampaignRow, NewTask
 from perdure.labeling.spec import load
 from perdure.messages.common import ArtifactRef, Json
-from perdure.messages.labeling import WITHDRAWN, AnnotationStatus, CampaignCommand, CampaignState
+from perdure.messages.labeling import WITHDRAWN, AnnotationStatus, Assist, CampaignCommand, CampaignState
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.access import NAME
