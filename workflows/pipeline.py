@@ -185,9 +185,10 @@ class TrainingPipeline:
             requested_by=selected.requested_by,
             patience=plan.patience,
         )
-        name = self._campaign = f"campaign/{selected.campaign}"
+        name = f"campaign/{selected.campaign}"
+        waiting = await started(plan.patience, lambda: workflow.start_child_workflow(LabelingCampaign.run, opening, id=name, **CHILD))
+        self._campaign = name
         try:
-            waiting = await started(plan.patience, lambda: workflow.start_child_workflow(LabelingCampaign.run, opening, id=name, **CHILD))
             return await waiting
         finally:
             self._campaign = None
