@@ -198,6 +198,7 @@ async def test_a_run_that_is_cancelled_asks_no_longer(client: Client, by_tempora
         await until(handle, "label")
         while (waits := (await handle.query("progress"))["waiting_for"]) is None:
             await asyncio.sleep(0.05)
+        await until(client.get_workflow_handle(waits), "open")
         if by_temporal:
             await handle.cancel()
             with pytest.raises(WorkflowFailureError) as failed:
