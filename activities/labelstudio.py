@@ -19,7 +19,7 @@ from perdure.activities.guard import pulse, stop_if_asked
 from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, Permanent, StoreUnavailable
 from perdure.labeling.deliveries import Arrived, Meaning, Unusable
 from perdure.labeling.labelstudio import messages, projects
-from perdure.labeling.labelstudio.ports import Elsewhere, Inbox, LabelStudio, SentTasks, Unsent
+from perdure.labeling.labelstudio.ports import Elsewhere, Inbox, LabelStudio, SentTasks, Unsent, Untaken
 from perdure.messages.common import Json
 from perdure.messages.labeling import CampaignRef, DeliveryState, Reconcile, Reconciled, TasksSent
 
@@ -144,9 +144,9 @@ class LabelStudioActivities:
             return TasksSent()
         try:
             ids = self._server.import_tasks(place.project, [line for _, line in lines])
-        except InvalidInput as err:
+        except Untaken as err:
             if len(lines) == 1:
-                self._sent.refused(lines[0][0].id, err.problem)
+                self._sent.refused(lines[0][0].id, str(err))
                 return TasksSent(refused=1)
             middle = len(lines) // 2
             return _sum(self._import(place, lines[:middle]), self._import(place, lines[middle:]))

@@ -10,6 +10,7 @@ import pytest
 
 from perdure.config import LabelStudioSettings
 from perdure.errors import AccessDenied, InvalidInput, LabelStudioUnavailable, NotFound
+from perdure.labeling.labelstudio.ports import Untaken
 from tests.labelstudio.conftest import Servers
 from tests.labelstudio.fake import REFRESH, Fake, captured, token
 
@@ -96,6 +97,23 @@ def test_an_export_is_read_object_by_object(servers: Servers, connection: LabelS
     for broken in (text[:-2], text[:5_000], b"", b"<html>", b'{"detail": "no"}'):
         with pytest.raises(LabelStudioUnavailable, match="broke off"):
             reading(broken)
+
+
+def test_only_what_is_said_about_tasks_is_about_tasks(servers: Servers, connection: LabelStudioSettings) -> None:
+    """Whoever imports leaves out tasks that are refused: not all of them, because a proxy asks for a password."""
+    said = [
+        (httpx.Response(400, json={"validation_errors": {"non_field_errors": ["Error at item 0"]}}), Untaken, "Error at item 0"),
+        (httpx.Response(413, text="large"), Untaken, "Request Entity Too Large"),
+        (httpx.Response(200, html="<h1>Log in</h1>"), InvalidInput, "answers with a page"),
+        (httpx.Response(403, json={"detail": "no"}), AccessDenied, "no"),
+        (httpx.Response(502), LabelStudioUnavailable, "502"),
+        (httpx.Response(302, headers={"location": "/login"}), LabelStudioUnavailable, "302"),
+        (httpx.Response(201, json={"task_count": 1}), LabelStudioUnavailable, "which tasks"),
+    ]
+    for answer, error, why in said:
+        transport = httpx.MockTransport(lambda request, answer=answer: answer)
+        with pytest.raises(error, match=why):
+            servers(connection, transport=transport).import_tasks(1, [{}])
 
 
 def test_a_page_is_no_answer(servers: Servers, connection: LabelStudioSettings) -> None:

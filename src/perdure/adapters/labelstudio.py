@@ -12,14 +12,15 @@ from typing import Any
 
 import httpx
 
-from perdure.adapters.labelstudio_connection import Connection
+from perdure.adapters.labelstudio_connection import Connection, said
 from perdure.config import GatewaySettings, LabelStudioSettings, resolve_secret
 from perdure.errors import AccessDenied, LabelStudioUnavailable, NotFound
 from perdure.labeling.labelstudio.messages import ACTIONS, KEPT
-from perdure.labeling.labelstudio.ports import Changed, Project
+from perdure.labeling.labelstudio.ports import Changed, Project, Untaken
 from perdure.messages.common import Json
 
 EXPORT = httpx.Timeout(900.0, connect=5.0)  # it is written whole before its first byte comes
+_UNTAKEN = (httpx.codes.BAD_REQUEST, httpx.codes.REQUEST_ENTITY_TOO_LARGE, httpx.codes.UNPROCESSABLE_ENTITY)
 _LISTED = 500  # tasks a page
 _INCLUDED = ",".join(("meta", "annotations", *KEPT))  # of tasks and, with the same names, of their annotations
 _HIDDEN = "make gateway.url an address that it may reach, or set SSRF_PROTECTION_ENABLED=false where Label Studio runs"
@@ -91,9 +92,12 @@ class LabelStudioServer:
     # --- tasks ---------------------------------------------------------------------------------------------------------
 
     def import_tasks(self, project: int, lines: Sequence[Json]) -> list[int]:
-        """Add tasks; their ids, in order."""
-        made = self._http.json("POST", f"/api/projects/{project}/import", params={"return_task_ids": "true"}, json=list(lines))
-        ids = made.get("task_ids")
+        """Add tasks, all or none; their ids, in order. Raises Untaken."""
+        path, asked = f"/api/projects/{project}/import", {"return_task_ids": "true"}
+        answer = self._http.request("POST", path, params=asked, json=list(lines), judged=_UNTAKEN)
+        if answer.status_code in _UNTAKEN:
+            raise Untaken(said(answer))
+        ids = self._http.read(answer).get("task_ids")
         if not isinstance(ids, list) or len(ids) != len(lines):
             raise LabelStudioUnavailable(f"Label Studio at {self.address} did not say which tasks it has made")
         return [int(id) for id in ids]

@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NoReturn
 
 import httpx
@@ -53,8 +53,8 @@ class Connection:
                 remedy="name the address under which Label Studio's own pages begin",
             ) from None
 
-    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """A good answer to a request."""
+    def request(self, method: str, path: str, judged: Collection[int] = (), **more: Any) -> httpx.Response:
+        """A good answer to a request, or one with a status that its caller judges."""
         if not self.address:
             raise InvalidInput(
                 "no Label Studio is set, and the campaign wants one", field="labelstudio.url", remedy="set PERDURE_LABELSTUDIO__URL"
@@ -64,7 +64,7 @@ class Connection:
                 answer = self._http.request(method, self.address + path, headers=self._proof(), **more)
             if answer.status_code == httpx.codes.UNAUTHORIZED and not last and self._forget():
                 continue  # an access token that ended early
-            if not answer.is_success:
+            if not answer.is_success and answer.status_code not in judged:
                 self._refuse(answer)
             return answer
         raise AssertionError("unreachable")
@@ -96,8 +96,8 @@ class Connection:
 
     def _refuse(self, answer: httpx.Response) -> NoReturn:
         """Raise what the answer means."""
-        code, said = answer.status_code, _said(answer)
-        told = f"Label Studio at {self.address} answered {code}: {said}"
+        code = answer.status_code
+        told = f"Label Studio at {self.address} answered {code}: {said(answer)}"
         if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise AccessDenied(told, field="labelstudio.token", remedy="make a token of somebody who may change the project")
         if code == httpx.codes.NOT_FOUND:
@@ -146,7 +146,7 @@ def _lasts(access: str) -> float:
         return 0.0  # one for each request
 
 
-def _said(answer: httpx.Response) -> str:
+def said(answer: httpx.Response) -> str:
     """Why a request was refused, in Label Studio's words."""
     try:
         body = answer.json()

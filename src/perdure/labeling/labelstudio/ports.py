@@ -105,6 +105,10 @@ class Changed:
     at: datetime
 
 
+class Untaken(Exception):
+    """Label Studio takes none of these tasks, as one of them is wrong: in its words."""
+
+
 class LabelStudio(Protocol):
     """A Label Studio server.
 
@@ -127,7 +131,7 @@ class LabelStudio(Protocol):
         """Have the gateway's *hook* told of annotations, with the secret to which *secret* refers; no-op where that is so."""
 
     def import_tasks(self, project: int, lines: Sequence[Json]) -> list[int]:
-        """Add tasks; their ids, in order."""
+        """Add tasks, all or none; their ids, in order. Raises Untaken."""
 
     def tasks(self, project: int) -> Iterator[tuple[int, Json]]:
         """The id of every task, and the task without its data, the newest first."""
