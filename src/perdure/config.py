@@ -102,6 +102,7 @@ class GatewaySettings(_Group):
 
     host: str = Field("127.0.0.1", description="address on which it listens; in front of others belongs a proxy with TLS")
     port: int = Field(8400, description="port on which it listens")
+    url: str | None = Field(None, description="address by which people reach it, for links; unset: host and port")
     max_body: int = Field(8 * 1024 * 1024, description="bytes of a body that are read; an import of tasks may be longer")
 
 
