@@ -35,17 +35,18 @@ def upgrade() -> None:
         "browser_session",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("principal", sa.Text(), nullable=False),
-        sa.Column("scopes", Json, nullable=False),
+        sa.Column("key_id", sa.Uuid(), nullable=False),
         sa.Column("link_sha256", sa.Text(), nullable=False),
         sa.Column("link_expires_at", Moment, nullable=False),
         sa.Column("cookie_sha256", sa.Text(), nullable=True),
         sa.Column("expires_at", Moment, nullable=False),
         sa.Column("created_at", Moment, server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["key_id"], ["api_key.id"], name=op.f("fk_browser_session_key_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_browser_session")),
         sa.UniqueConstraint("cookie_sha256", name=op.f("uq_browser_session_cookie_sha256")),
         sa.UniqueConstraint("link_sha256", name=op.f("uq_browser_session_link_sha256")),
     )
+    op.create_index(op.f("ix_browser_session_key_id"), "browser_session", ["key_id"], unique=False)
     op.create_table(
         "campaign",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
@@ -61,8 +62,8 @@ def upgrade() -> None:
         sa.Column("decided", sa.Integer(), server_default="0", nullable=False),
         sa.Column("rejected", sa.Integer(), server_default="0", nullable=False),
         sa.Column("requested_by", sa.Text(), nullable=False),
-        sa.Column("closed_reason", sa.Text(), nullable=True),
         sa.Column("measured", Json, nullable=True),
+        sa.Column("closed_reason", sa.Text(), nullable=True),
         sa.Column("opened_at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.Column("closed_at", Moment, nullable=True),
         sa.CheckConstraint("(state = 'closed') = (closed_at is not null)", name=op.f("ck_campaign_closed")),
@@ -223,14 +224,13 @@ def upgrade() -> None:
         sa.Column("n_skip", sa.Integer(), server_default="0", nullable=False),
         sa.Column("gold", Json, nullable=True),
         sa.Column("prediction", Json, nullable=True),
-        sa.Column("model_version_id", sa.Uuid(), nullable=True),
         sa.Column("assist", sa.Enum("accept", "audit", name="assist", **Checked), nullable=True),
+        sa.Column("model_version_id", sa.Uuid(), nullable=True),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"], name=op.f("fk_task_campaign_id")),
         sa.ForeignKeyConstraint(["model_version_id"], ["model_version.id"], name=op.f("fk_task_model_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_task")),
         sa.UniqueConstraint("campaign_id", "key", name=op.f("uq_task_campaign_id_key")),
     )
-    op.create_index("ix_task_disputed", "task", ["campaign_id", "id"], unique=False, postgresql_where=sa.text("state = 'disputed'"))
     op.create_index(
         "ix_task_assisted",
         "task",
@@ -241,6 +241,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_task_audited", "task", ["campaign_id"], unique=False, postgresql_where=sa.text("state = 'decided' and assist = 'audit'")
     )
+    op.create_index("ix_task_disputed", "task", ["campaign_id", "id"], unique=False, postgresql_where=sa.text("state = 'disputed'"))
     op.create_index("ix_task_full", "task", ["campaign_id", "id"], unique=False, postgresql_where=sa.text("state = 'full'"))
     op.create_index(
         "ix_task_open", "task", ["campaign_id", sa.text("priority desc"), "id"], unique=False, postgresql_where=sa.text("state = 'open'")
@@ -282,8 +283,8 @@ def upgrade() -> None:
         sa.Column("posterior", sa.Double(), nullable=False),
         sa.Column("method", sa.Text(), nullable=False),
         sa.Column("inputs_sha256", sa.Text(), nullable=False),
-        sa.Column("decided_by", sa.Text(), nullable=False),
         sa.Column("weights", Json, nullable=True),
+        sa.Column("decided_by", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaign.id"], name=op.f("fk_decision_campaign_id")),
@@ -384,9 +385,9 @@ def downgrade() -> None:
     op.drop_table("assignment")
     op.drop_index("ix_task_open", table_name="task", postgresql_where=sa.text("state = 'open'"))
     op.drop_index("ix_task_full", table_name="task", postgresql_where=sa.text("state = 'full'"))
-    op.drop_index("ix_task_disputed", table_name="task", postgresql_where=sa.text("state = 'disputed'"))
     op.drop_index("ix_task_assisted", table_name="task", postgresql_where=sa.text("state = 'open' and assist = 'accept'"))
     op.drop_index("ix_task_audited", table_name="task", postgresql_where=sa.text("state = 'decided' and assist = 'audit'"))
+    op.drop_index("ix_task_disputed", table_name="task", postgresql_where=sa.text("state = 'disputed'"))
     op.drop_table("task")
     op.drop_table("withdrawal")
     op.drop_index("ix_delivery_unprocessed", table_name="delivery", postgresql_where=sa.text("state <> 'processed'"))
@@ -404,6 +405,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_idempotent_request_created_at"), table_name="idempotent_request")
     op.drop_table("idempotent_request")
     op.drop_table("campaign")
+    op.drop_index(op.f("ix_browser_session_key_id"), table_name="browser_session")
     op.drop_table("browser_session")
     op.drop_index(op.f("ix_api_key_principal"), table_name="api_key")
     op.drop_table("api_key")

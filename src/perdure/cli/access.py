@@ -103,6 +103,35 @@ def revoke_key(key: Annotated[UUID, typer.Argument(metavar="KEY", help="The key'
         note(f"key {found.id} of {found.principal} is revoked")
 
 
+@keys.command("login")
+def login(
+    principal: Annotated[str, typer.Argument(help="Who signs in: the name of a key.")],
+    key: Annotated[UUID | None, typer.Option(help="Which of their keys; default: the newest that opens.")] = None,
+    minutes: Annotated[float, typer.Option(help="Minutes for which the link works.", min=1, max=10_080)] = 15,
+    hours: Annotated[float, typer.Option(help="Hours for which the browser stays signed in.", min=0.1, max=2_160)] = 12,
+    as_json: Json = False,
+) -> None:
+    """Print a link that signs a browser in, once: to label, to look at campaigns, to vote.
+
+    The browser may do what the key may, until the session is over or the key is revoked.
+    """
+    from perdure.cli.clients import read_settings
+    from perdure.metadata.database import Database
+    from perdure.metadata.repository import SessionRows
+
+    settings = read_settings()
+    with Database.open(settings) as database:
+        link, secret = SessionRows(database).make_link(principal, key, minutes=minutes, hours=hours)
+    base = settings.gateway.url or f"http://{settings.gateway.host}:{settings.gateway.port}"
+    url = f"{base.rstrip('/')}/login?link={secret}"
+    if as_json:
+        told = {"principal": link.key.principal, "scopes": link.key.scopes, "expires_at": link.expires_at, "until": link.session_until}
+        emit({"url": url, "key": link.key.id, **told})
+    else:
+        note(f"signs in {link.key.principal}, for {', '.join(link.key.scopes)}; works once, until {when(link.expires_at)}")
+        print(url)
+
+
 @hooks.command("create")
 def create_hook(
     hook: HookName,

@@ -11,6 +11,9 @@ from fastapi import FastAPI
 from perdure.config import Settings
 from perdure.gateway import problems
 from perdure.gateway.limits import BodyLimit
+from perdure.gateway.pages import approvals as approval_pages
+from perdure.gateway.pages import campaigns as campaign_pages
+from perdure.gateway.pages import label, login, shell
 from perdure.gateway.parts import Parts
 from perdure.gateway.routes import answers, approvals, campaigns, commands, deliveries, hooks, imports
 
@@ -41,4 +44,6 @@ def make_app(settings: Settings) -> FastAPI:
 
     for module in (answers, hooks, campaigns, imports, commands, deliveries, approvals):  # tried in this order: the busiest first
         app.include_router(module.router)
+    for router in (label.router, login.router, campaign_pages.router, approval_pages.router, shell.files):
+        app.include_router(router)
     return app

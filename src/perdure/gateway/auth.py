@@ -38,6 +38,10 @@ class Keys:
         self._lookup, self._seconds = lookup, seconds
         self._known: dict[str, tuple[float, Key | None]] = {}
 
+    def forget(self, secret: str) -> None:
+        """Look this one up again."""
+        self._known.pop(sha256(secret), None)
+
     async def caller(self, secret: str) -> Caller | None:
         """Who holds this key; None where it opens nothing."""
         digest, now = sha256(secret), time.monotonic()

@@ -26,7 +26,7 @@ from perdure.keys import identity
 from perdure.labeling.ports import CampaignRow, Held, Incoming, Lease
 from perdure.messages.labeling import AnswerResult, CampaignRequest
 from perdure.metadata.database import Database
-from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, LabelRows, PromotionRows
+from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, LabelRows, PromotionRows, SessionRows
 from perdure.metadata.repository.access import NAME, Hook
 from perdure.temporal import connect
 
@@ -44,7 +44,9 @@ class Parts:
         self.settings, self.database, self._pool = settings, database, pool
         self.access, self.campaigns, self.labels = AccessRows(database), CampaignRows(database), LabelRows(database)
         self.deliveries, self.promotions = DeliveryRows(database), PromotionRows(database)
+        self.sessions = SessionRows(database)
         self.keys = Keys(lambda digest: self.call(self.access.key, digest))
+        self.cookies = Keys(lambda digest: self.call(self.sessions.session, digest))
         self._held: Together[tuple[UUID, UUID], Held | None] = Together(lambda leases: self.call(self.labels.held, leases))
         self._leased: dict[tuple[UUID, UUID], Held] = {}
         self._writers: dict[UUID, Together[Incoming, AnswerResult]] = {}
@@ -113,7 +115,13 @@ class Parts:
 
     async def lease(self, campaign: UUID, labeler: str, most: int) -> list[Lease]:
         """Tasks for *labeler*. What is leased here is known here when it is answered."""
-        found = await self.call(self.labels.lease, campaign, labeler, most)
+        return self._remember(campaign, labeler, await self.call(self.labels.lease, campaign, labeler, most))
+
+    async def resume(self, campaign: UUID, labeler: str, most: int) -> list[Lease]:
+        """What *labeler* holds already, under new tokens."""
+        return self._remember(campaign, labeler, await self.call(self.labels.resume, campaign, labeler, most))
+
+    def _remember(self, campaign: UUID, labeler: str, found: list[Lease]) -> list[Lease]:
         if len(self._leased) > _LEASED:
             self._leased.clear()
         for each in found:

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -72,57 +73,84 @@ def status_of(error: PerdureError) -> int:
     return _STATUS.get(type(error).__name__, 422 if isinstance(error, InvalidInput) else 500)
 
 
-def document(
-    error: PerdureError, status: int | None = None, headers: Mapping[str, str] | None = None, mistakes: Sequence[Mistake] = ()
-) -> Response:
-    """*error* as a response."""
-    kind, code = type(error).__name__, status or status_of(error)
-    problem = Problem(
-        type=kind,
-        title=re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).capitalize(),
-        status=code,
-        detail=error.problem,
-        field=error.field,
-        remedy=error.remedy,
-        errors=list(mistakes) or None,
-    )
-    wait = {"Retry-After": RETRY_SECONDS} if code == 503 else {}
-    # ascii: a text that came with half a surrogate pair cannot be written otherwise
-    content = json.dumps(problem.model_dump(exclude_none=True), ensure_ascii=True)
-    return Response(content, status_code=code, headers={**wait, **(headers or {})}, media_type=MEDIA)
-
-
 def busy() -> StoreUnavailable:
     """More is waiting for Postgres than it takes."""
     return StoreUnavailable("more answers wait to be stored than are stored", remedy="send again in a few seconds")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """What a request is refused with, whatever raised it."""
+
+    error: PerdureError
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    mistakes: Sequence[Mistake] = ()
+
+    @property
+    def title(self) -> str:
+        """The error's kind in words."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self.error).__name__).capitalize()
+
+    def document(self) -> Response:
+        """The problem document."""
+        problem = Problem(
+            type=type(self.error).__name__,
+            title=self.title,
+            status=self.status,
+            detail=self.error.problem,
+            field=self.error.field,
+            remedy=self.error.remedy,
+            errors=list(self.mistakes) or None,
+        )
+        # ascii: a text that came with half a surrogate pair cannot be written otherwise
+        content = json.dumps(problem.model_dump(exclude_none=True), ensure_ascii=True)
+        return Response(content, status_code=self.status, headers=self.all_headers, media_type=MEDIA)
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """Its headers, with the time to wait where something is away."""
+        return {**({"Retry-After": RETRY_SECONDS} if self.status == 503 else {}), **self.headers}
+
+
+EXPECTED = (PerdureError, Refused, RequestValidationError, HTTPException)
+"""What `refusal` can tell."""
+
+
+def refusal(request: Request, error: Exception) -> Refusal:
+    """What to answer for one of the `EXPECTED` errors."""
+    match error:
+        case PerdureError():
+            status = status_of(error)
+            if status >= 500:
+                _log.warning("a request failed", extra={"path": request.url.path, "error": type(error).__name__, "detail": error.problem})
+            return Refusal(error=error, status=status)
+        case Refused():
+            return Refusal(error=error.error, status=error.status, headers=error.headers)
+        case RequestValidationError():
+            return _invalid(error)
+        case HTTPException():
+            return Refusal(error=_foreign(error), status=error.status_code, headers=error.headers or {})
+        case _:
+            raise error
+
+
+def _invalid(error: RequestValidationError) -> Refusal:
+    found = [(".".join(str(part) for part in each["loc"][1:]) or str(each["loc"][0]), each) for each in error.errors()]
+    mistakes = [Mistake(field=path, message=each["msg"].removeprefix("Value error, ")) for path, each in found]
+    status = 400 if any(each["type"] == "json_invalid" for _, each in found) else 422
+    first = InvalidInput(mistakes[0].message, field=mistakes[0].field, remedy="see /docs for what this route takes")
+    return Refusal(error=first, status=status, mistakes=mistakes)
+
+
 def install(app: FastAPI) -> None:
     """Have every error of *app* answered as a problem document."""
 
-    @app.exception_handler(PerdureError)
-    async def known(request: Request, error: PerdureError) -> Response:
-        if status_of(error) >= 500:
-            _log.warning("a request failed", extra={"path": request.url.path, "error": type(error).__name__, "detail": error.problem})
-        return document(error)
+    async def known(request: Request, error: Exception) -> Response:
+        return refusal(request, error).document()
 
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
-        return document(error.error, error.status, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        found = [(".".join(str(part) for part in each["loc"][1:]) or str(each["loc"][0]), each) for each in error.errors()]
-        mistakes = [Mistake(field=path, message=each["msg"].removeprefix("Value error, ")) for path, each in found]
-        first = mistakes[0]
-        status = 400 if any(each["type"] == "json_invalid" for _, each in found) else 422
-        return document(
-            InvalidInput(first.message, field=first.field, remedy="see /docs for what this route takes"), status, mistakes=mistakes
-        )
-
-    @app.exception_handler(HTTPException)
-    async def plain(request: Request, error: HTTPException) -> Response:
-        return document(_foreign(error), error.status_code, error.headers)
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, known)
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> Response:

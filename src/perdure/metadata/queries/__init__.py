@@ -1,6 +1,6 @@
 """What people ask: read-only, one transaction each, plain frozen values for the command line and pages."""
 
-from perdure.metadata.queries.approvals import OpenApproval, open_approvals
+from perdure.metadata.queries.approvals import ApprovalDetail, decided_approvals, open_approvals
 from perdure.metadata.queries.campaigns import SnapshotDetail, campaign_progress, campaign_snapshot, list_campaigns, named_task
 from perdure.metadata.queries.datasets import DatasetSummary, DatasetVersionDetail, list_datasets, show_dataset
 from perdure.metadata.queries.models import (
@@ -16,14 +16,17 @@ from perdure.metadata.queries.models import (
 )
 from perdure.metadata.queries.runs import PromotionDetail, RoundDetail, RunDetail, RunSummary, list_runs, show_run
 from perdure.metadata.queries.steps import StepDetail
+from perdure.metadata.queries.work import Agreed, Disputed, Work, campaign_agreement, disputed_tasks, work_for
 
 __all__ = [
+    "Agreed",
+    "ApprovalDetail",
     "DatasetSummary",
     "DatasetVersionDetail",
+    "Disputed",
     "Lineage",
     "ModelDetail",
     "ModelSummary",
-    "OpenApproval",
     "PipelineSummary",
     "PromotionDetail",
     "RoundDetail",
@@ -32,8 +35,12 @@ __all__ = [
     "SnapshotDetail",
     "StepDetail",
     "VersionSummary",
+    "Work",
+    "campaign_agreement",
     "campaign_progress",
     "campaign_snapshot",
+    "decided_approvals",
+    "disputed_tasks",
     "lineage",
     "list_campaigns",
     "list_datasets",
@@ -45,4 +52,5 @@ __all__ = [
     "show_dataset",
     "show_model",
     "show_run",
+    "work_for",
 ]

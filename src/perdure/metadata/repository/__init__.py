@@ -16,6 +16,7 @@ from perdure.metadata.repository.projections import ProjectionRows
 from perdure.metadata.repository.promotions import PromotionRows
 from perdure.metadata.repository.runs import RunRows
 from perdure.metadata.repository.selections import SelectionRows
+from perdure.metadata.repository.sessions import SessionRows
 from perdure.metadata.repository.steps import StepRows
 from perdure.metadata.repository.sweeping import SweepRows
 from perdure.metadata.repository.ticks import CampaignRows
@@ -34,6 +35,7 @@ __all__ = [
     "RunRows",
     "SelectionRows",
     "SentTaskRows",
+    "SessionRows",
     "StepRows",
     "SweepRows",
 ]

@@ -98,19 +98,19 @@ class AccessRows(Rows):
                 scopes=sorted(set(scopes)),
                 expires_at=expires_at,
             )
-            return _key(session.get_one(t.ApiKey, key)), secret
+            return key_of(session.get_one(t.ApiKey, key)), secret
 
     def key(self, key_sha256: str) -> Key | None:
         """The key with this digest, whether it is still good or not."""
         with self._database.transaction() as session:
             row = session.scalars(select(t.ApiKey).where(t.ApiKey.key_sha256 == key_sha256, t.ApiKey.tenant == self._tenant)).one_or_none()
-            return _key(row) if row is not None else None
+            return key_of(row) if row is not None else None
 
     def keys(self) -> list[Key]:
         """All keys, the newest first."""
         with self._database.transaction() as session:
             query = select(t.ApiKey).where(t.ApiKey.tenant == self._tenant).order_by(t.ApiKey.created_at.desc(), t.ApiKey.id)
-            return [_key(row) for row in session.scalars(query)]
+            return [key_of(row) for row in session.scalars(query)]
 
     def revoke_key(self, key: UUID) -> Key:
         """The key opens nothing any more; a repeat changes nothing. Raises NotFound."""
@@ -120,7 +120,7 @@ class AccessRows(Rows):
             row = session.scalars(select(t.ApiKey).where(*mine)).one_or_none()
             if row is None:
                 raise NotFound(f"there is no key {key}", field="key", remedy="`perdure keys list` shows all")
-            return _key(row)
+            return key_of(row)
 
     # --- hooks ---------------------------------------------------------------------------------------------------------
 
@@ -216,7 +216,8 @@ def sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _key(row: t.ApiKey) -> Key:
+def key_of(row: t.ApiKey) -> Key:
+    """The row as a plain value."""
     return Key(
         id=row.id,
         principal=row.principal,

@@ -37,13 +37,12 @@ class ApiKey(Base):
 
 
 class BrowserSession(Base):
-    """A browser that came by a one-time link. Link and cookie are random; only their sha256 is kept."""
+    """A browser that came by a one-time link. It may do what its key may, for as long. Only the sha256 of link and cookie is kept."""
 
     __tablename__ = "browser_session"
 
     id: Mapped[Key]
-    principal: Mapped[str]
-    scopes: Mapped[list[Any]]
+    key_id: Mapped[UUID] = mapped_column(owned_by("api_key"), index=True)
     link_sha256: Mapped[str] = mapped_column(unique=True)
     link_expires_at: Mapped[datetime]
     cookie_sha256: Mapped[str | None] = mapped_column(unique=True)  # set when the link was used
