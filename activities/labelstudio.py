@@ -117,7 +117,7 @@ class LabelStudioActivities:
             if len(found) == len(unsure):
                 break
             if number % PAGE == 0:
-                pulse().ok(looked_at=number)
+                _say(looked_at=number)
                 stop_if_asked()
         self._sent.sent(place.campaign, {unsure[key].id: id for key, id in found.items()}, place.spec.overlap.labels)
         left, done = [task for key, task in unsure.items() if key not in found], TasksSent(sent=len(found))
@@ -172,7 +172,7 @@ class LabelStudioActivities:
             changed = self._server.changed(place.project, since, page, PAGE)
             began = began or changed.at
             done = _added(done, self._take(place, changed.tasks))
-            pulse().ok(found=done.found, quarantined=done.quarantined)
+            _say(found=done.found, quarantined=done.quarantined)
             stop_if_asked()
             if len(changed.tasks) < PAGE:
                 self._sent.read_until(place.campaign, began)
@@ -203,7 +203,7 @@ class LabelStudioActivities:
                     if key := messages.own_key(place.campaign, task):
                         tasks.add(key)
                         there |= {messages.source_key(place.hook, each["id"]) for each in task.get("annotations") or ()}
-                pulse().ok(compared=len(tasks))
+                _say(compared=len(tasks))
                 stop_if_asked()
         gone = [name for name, task in known.items() if name not in there and task in tasks]
         for name in gone:
@@ -261,6 +261,11 @@ def _noted(note: Callable[[UUID, PerdureError | None], None], campaign: UUID) ->
             note(campaign, err)
         raise
     note(campaign, None)
+
+
+def _say(**detail: object) -> None:
+    """Tell people how far it is. No reason to be patient for longer: another attempt begins anew, and may end at the same place."""
+    pulse().detail = detail
 
 
 def _names(meaning: Meaning | Unusable) -> set[tuple[str, str]]:

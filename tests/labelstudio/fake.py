@@ -51,6 +51,7 @@ class Fake:
         self.asked: list[str] = []  # method and path of every request
         self.down = False
         self.closed_to_private = False  # SSRF_PROTECTION_ENABLED
+        self.cuts_exports = False
         self.deaf_after: str | None = None  # a path whose request is carried out, and not answered
         self.access: set[str] = set()
         self.lasts = 300.0
@@ -253,6 +254,8 @@ def serving() -> Iterator[tuple[Fake, str]]:
             self.send_header("Date", format_datetime(fake.now, usegmt=True))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if fake.cuts_exports and parts.path.endswith("/export"):
+                body, self.close_connection = body[:-1], True
             self.wfile.write(body)
 
         do_GET = do_POST = do_PATCH = answer

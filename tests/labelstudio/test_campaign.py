@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 from temporalio.client import Client
 
+from perdure.activities import labelstudio as activities
 from perdure.config import Settings
 from perdure.workflows import labelstudio as workflow
 from perdure.workflows import policies
@@ -69,6 +71,21 @@ async def test_down_at_the_end_it_is_waited_for_with_patience_and_then_said(camp
         labels, result = await campaign.labels()
     assert (labels, result["complete"], result["reason"]) == ({"t0": "pos"}, False, "enough")
     assert "Label Studio could not be asked at the end: Label Studio did not answer" in result["missing"]
+
+
+async def test_an_export_that_always_breaks_off_is_not_waited_for_longer(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far it gets each time."""
+    monkeypatch.setattr(activities, "PAGE", 1)
+    place, fake = campaign.place, campaign.place.fake
+    async with campaign.running(patience=0.5):
+        await campaign.until(lambda: len(fake.tasks) == 3)
+        fake.cuts_exports = True
+        for key in ("t0", "t1", "t2"):
+            place.by_hook(fake.annotate(key, "pos"))
+            fake.task(key)["data"]["text"] = "x" * 70_000  # more than is read at once
+        labels, result = await asyncio.wait_for(campaign.labels(), 15)
+    assert (len(labels), result["complete"]) == (3, True)
+    assert "broke off" in result["missing"] or "does not answer" in result["missing"]
 
 
 async def test_a_deletion_that_is_found_at_the_end_keeps_the_campaign_open(campaign: Campaign) -> None:
