@@ -144,12 +144,10 @@ class Parts:
         """Every answer's status, once it is committed, in one transaction with those of others who answer now."""
         writer = self._writers.get(campaign)
         if writer is None:
-            writer = self._writers[campaign] = Together(lambda items: self.call(self.labels.accept, campaign, items))
-        try:
-            return await writer(answers)
-        finally:
-            if writer.idle and self._writers.get(campaign) is writer:
-                del self._writers[campaign]
+            writer = self._writers[campaign] = Together(
+                lambda items: self.call(self.labels.accept, campaign, items), idle=lambda: self._writers.pop(campaign)
+            )
+        return await writer(answers)
 
     # --- hooks ---------------------------------------------------------------------------------------------------------
 

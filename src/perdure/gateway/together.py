@@ -12,17 +12,26 @@ from perdure.gateway.problems import busy
 
 T = TypeVar("T")
 R = TypeVar("R")
+COMPANY_SECONDS = 0.001
+"""So long after a common transaction its callers may send again, to share the next one, too: half the price for each of them."""
 
 
 class Together(Generic[T, R]):
     """Calls *work* with the items of many callers at once, one call at a time; each caller gets the results of its own items.
 
-    Nobody waits for company: an item that comes alone goes alone. Callers beyond *waiting* items are refused. If *work* fails for a
-    lasting reason, each caller's items are tried alone, as one of them may be the cause.
+    Who comes alone goes alone, at once. Callers beyond *waiting* items are refused. If *work* fails for a lasting reason, each caller's
+    items are tried alone, as one of them may be the cause. *idle* is called when nothing is left to do.
     """
 
-    def __init__(self, work: Callable[[list[T]], Awaitable[list[R]]], *, most: int = 500, waiting: int = 5_000) -> None:
-        self._work, self._most, self._bound = work, most, waiting
+    def __init__(
+        self,
+        work: Callable[[list[T]], Awaitable[list[R]]],
+        *,
+        most: int = 500,
+        waiting: int = 5_000,
+        idle: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._work, self._most, self._bound, self._idle = work, most, waiting, idle
         self._queue: deque[tuple[Sequence[T], asyncio.Future[list[R]]]] = deque()
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
@@ -38,11 +47,6 @@ class Together(Generic[T, R]):
             self._task = asyncio.create_task(self._run())
         return await future
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing is on its way."""
-        return self._task is None
-
     async def _run(self) -> None:
         try:
             while self._queue:
@@ -53,8 +57,11 @@ class Together(Generic[T, R]):
                     size += len(taken[-1][0])
                 await self._serve(taken)
                 self._waiting -= size
+                if len(taken) > 1:
+                    await asyncio.sleep(COMPANY_SECONDS)
         finally:
             self._task = None
+            self._idle()
 
     async def _serve(self, taken: list[tuple[Sequence[T], asyncio.Future[list[R]]]]) -> None:
         try:

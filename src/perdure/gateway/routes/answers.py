@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from perdure.errors import AccessDenied, Conflict, InvalidInput, LeaseLost
 from perdure.gateway import bodies
 from perdure.gateway.auth import Caller, Judge, Worker
+from perdure.gateway.busy import BusyRoute
 from perdure.gateway.parts import Parts, Shared, text_field
 from perdure.gateway.problems import Refused, responses
 from perdure.gateway.repeats import IdempotencyKey, once
@@ -20,6 +21,7 @@ from perdure.messages.labeling import AnnotationStatus, AnswerResult, CampaignSt
 from perdure.metadata.queries import named_task
 
 router = APIRouter(prefix="/v1", tags=["work"])
+busy = APIRouter(prefix="/v1", tags=["work"], route_class=BusyRoute)
 WORK = responses(401, 403, 409)
 ANSWERED: dict[int | str, dict[str, Any]] = {
     200: {"model": bodies.AnswerView, "description": "It was there already"},
@@ -65,7 +67,7 @@ async def release(assignment: UUID, body: bodies.Token, caller: Worker, shared: 
     await shared.release(assignment, body.lease_token)
 
 
-@router.post("/assignments/{assignment}/submit", status_code=201, response_model=bodies.AnswerView, responses=ANSWERED)
+@busy.post("/assignments/{assignment}/submit", status_code=201, response_model=bodies.AnswerView, responses=ANSWERED)
 async def submit(assignment: UUID, body: bodies.Submit, caller: Worker, shared: Shared, key: IdempotencyKey = None) -> JSONResponse:
     """Answer a leased task. The same key again is the same answer; to change an answer, send it under another key.
 
@@ -76,7 +78,7 @@ async def submit(assignment: UUID, body: bodies.Submit, caller: Worker, shared: 
     )
 
 
-@router.post("/assignments/{assignment}/skip", status_code=201, response_model=bodies.AnswerView, responses=ANSWERED)
+@busy.post("/assignments/{assignment}/skip", status_code=201, response_model=bodies.AnswerView, responses=ANSWERED)
 async def skip(assignment: UUID, body: bodies.Skip, caller: Worker, shared: Shared, key: IdempotencyKey = None) -> JSONResponse:
     """Leave a leased task unanswered, with a reason. It never counts as an answer."""
     return await _answer(shared, caller, assignment, body.lease_token, key or f"{assignment}/skip", skip=True, reason=body.reason or None)
@@ -107,7 +109,7 @@ async def _answer(shared: Parts, caller: Caller, assignment: UUID, token: UUID, 
     return JSONResponse(_view(result), 200 if result.duplicate else 201)
 
 
-@router.post("/campaigns/{campaign}/answers", response_model=bodies.AnswerViews, responses=responses(401, 403, 404))
+@busy.post("/campaigns/{campaign}/answers", response_model=bodies.AnswerViews, responses=responses(401, 403, 404))
 async def answers(campaign: str, body: bodies.AnswerBatch, caller: Worker, shared: Shared, key: IdempotencyKey = None) -> JSONResponse:
     """Many answers of one labeler, without leases: for tools and models. Results come in the order of the answers."""
     now, source = datetime.now(UTC), _source(caller)

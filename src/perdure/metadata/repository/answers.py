@@ -21,7 +21,7 @@ from perdure.labeling.spec import load as load_campaign
 from perdure.messages.common import Json
 from perdure.messages.labeling import AnnotationStatus, AnswerResult, AssignmentState, CampaignState, LabelerStatus, TaskState
 from perdure.metadata import tables as t
-from perdure.metadata.database import Database
+from perdure.metadata.database import Database, ask
 from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.rows import Rows
 
@@ -44,67 +44,59 @@ _COLUMNS = {
     "status": "text",
     "event_time": "timestamptz",
 }
-_WRITE = text(
-    f"""
+_WRITE = f"""
     with added as (
       insert into annotation (tenant, campaign_id, id, task_id, labeler_id, assignment_id, source, source_key, revision, value, reason,
                               duration_ms, prediction_shown, status, event_time)
-      select :tenant, :campaign, id, task, labeler, assignment, source, source_key, revision, value::jsonb, reason, duration_ms,
+      select %(tenant)s, %(campaign)s, id, task, labeler, assignment, source, source_key, revision, value::jsonb, reason, duration_ms,
              coalesce((select a.prediction_shown from assignment a where a.id = rows.assignment), false), status, event_time
-        from unnest({", ".join(f"cast(:{name} as {kind}[])" for name, kind in _COLUMNS.items())}) as rows ({", ".join(_COLUMNS)})
+        from unnest({", ".join(f"cast(%({name})s as {kind}[])" for name, kind in _COLUMNS.items())}) as rows ({", ".join(_COLUMNS)})
     ), counted as (
       update task set n_valid = rows.valid, n_skip = rows.skips, state = rows.state
-        from unnest(cast(:tasks as uuid[]), cast(:valid as integer[]), cast(:skips as integer[]), cast(:states as text[]))
+        from unnest(cast(%(tasks)s as uuid[]), cast(%(valid)s as integer[]), cast(%(skips)s as integer[]), cast(%(states)s as text[]))
           as rows (id, valid, skips, state)
        where task.id = rows.id
     ), ended as (
       -- one by one (offset 0): a join would read all leases where there are no statistics yet, as after an import
       update assignment set state = rows.state, ended_at = now()
-        from unnest(cast(:ended_tasks as uuid[]), cast(:ended_labelers as uuid[]), cast(:ended_states as text[]))
+        from unnest(cast(%(ended_tasks)s as uuid[]), cast(%(ended_labelers)s as uuid[]), cast(%(ended_states)s as text[]))
           as rows (task, labeler, state)
         cross join lateral (select a.id from assignment a
                              where a.task_id = rows.task and a.labeler_id = rows.labeler and a.state = 'leased' offset 0) as held
        where assignment.id = held.id
     ), poked as (
       insert into outbox (tenant, topic, target, payload)
-      select :tenant, 'poke', target, '{{}}' from unnest(cast(:workflows as text[])) as rows (target) returning id
+      select %(tenant)s, 'poke', target, '{{}}' from unnest(cast(%(workflows)s as text[])) as rows (target) returning id
     )
     select pg_notify('perdure_outbox', '') from poked
-    """
-)
-_CHANGE = text(
-    """
+"""
+_CHANGE = """
     update annotation set status = rows.status
-      from unnest(cast(:ids as uuid[]), cast(:statuses as text[])) as rows (id, status) where annotation.id = rows.id
-    """
-)
-_CAMPAIGN = text("select spec, spec_sha256, state, workflow_id from campaign where id = :campaign and tenant = :tenant")
+      from unnest(cast(%(ids)s as uuid[]), cast(%(statuses)s as text[])) as rows (id, status) where annotation.id = rows.id
+    returning annotation.id
+"""
+_LOCK = "select pg_advisory_xact_lock_shared(%(lock)s)"
+_CAMPAIGN = "select spec, spec_sha256, state, workflow_id from campaign where id = %(campaign)s and tenant = %(tenant)s"
 # in one order, as two bulk senders would wait for each other
-_TASKS = text(
-    """
+_TASKS = """
     select id, key, state, overlap, gold, n_valid, n_skip from task
-     where campaign_id = :campaign and key = any(cast(:keys as text[])) order by id for update
-    """
-)
-_LABELERS = text("select id, principal, status, gold_right, gold_wrong from labeler where id = any(cast(:ids as uuid[]))")
-_LABELERS_HELD = text(f"{_LABELERS.text} order by id for update")
-_JUDGED = text(
-    """
+     where campaign_id = %(campaign)s and key = any(cast(%(keys)s as text[])) order by id for update
+"""
+_LABELERS = "select id, principal, status, gold_right, gold_wrong from labeler where id = any(cast(%(ids)s as uuid[]))"
+_LABELERS_HELD = f"{_LABELERS} order by id for update"
+_JUDGED = """
     select task_id, labeler_id from annotation
-     where task_id = any(cast(:tasks as uuid[])) and labeler_id = any(cast(:labelers as uuid[])) and judged
-    """
-)
+     where task_id = any(cast(%(tasks)s as uuid[])) and labeler_id = any(cast(%(labelers)s as uuid[])) and judged
+"""
 # Two index scans: an OR of both would be neither. Statuses in these words, as the index has them: a parameter would not find it.
 # Sources and keys are not paired: that would be a filter over all answers of the campaign; what is found beyond is left out.
-_GIVEN = text(
-    """
+_GIVEN = """
     select id, task_id, labeler_id, source, source_key, revision, event_time, status from annotation
-     where task_id = any(cast(:tasks as uuid[])) and labeler_id = any(cast(:labelers as uuid[])) and status in ('valid', 'skipped')
+     where task_id = any(cast(%(tasks)s as uuid[])) and labeler_id = any(cast(%(labelers)s as uuid[])) and status in ('valid', 'skipped')
     union
     select id, task_id, labeler_id, source, source_key, revision, event_time, status from annotation
-     where campaign_id = :campaign and source = any(cast(:sources as text[])) and source_key = any(cast(:keys as text[]))
-    """
-)
+     where campaign_id = %(campaign)s and source = any(cast(%(sources)s as text[])) and source_key = any(cast(%(keys)s as text[]))
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,17 +172,32 @@ class AnswerRows(Rows):
 
     def accept_within(self, session: Session, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
         """`accept` as part of the caller's transaction."""
-        share_campaign(session, campaign)
         batch = self._read(session, campaign, answers)
         results = [self._one(batch, answer) for answer in answers]
         self._write(session, batch)
         return results
 
     def _read(self, session: Session, campaign: UUID, answers: Sequence[Incoming]) -> _Batch:
-        row = session.execute(_CAMPAIGN, {"campaign": campaign, "tenant": self._tenant}).one_or_none()
-        if row is None:
+        """The campaign's end is held off first, then the tasks are held: what is read after that stays so."""
+        keys = sorted({answer.task for answer in answers})
+        principals = {identity(self._tenant, "labeler", answer.labeler): answer.labeler for answer in answers}
+        given = {
+            "campaign": campaign,
+            "tasks": [identity(campaign, key) for key in keys],
+            "labelers": list(principals),
+            "sources": list({answer.source for answer in answers}),
+            "keys": list({answer.source_key for answer in answers}),
+        }
+        _, owner, found, known, earlier = ask(
+            session,
+            (_LOCK, {"lock": _lock_number(campaign)}),
+            (_CAMPAIGN, {"campaign": campaign, "tenant": self._tenant}),
+            (_TASKS, {"campaign": campaign, "keys": keys}),
+            (_LABELERS, {"ids": list(principals)}),
+            (_GIVEN, given),
+        )
+        if not owner:
             raise NotFound(f"there is no campaign {campaign}", field="campaign")
-        found = session.execute(_TASKS, {"campaign": campaign, "keys": sorted({answer.task for answer in answers})})
         tasks = {
             each.key: _Task(
                 id=each.id,
@@ -207,16 +214,25 @@ class AnswerRows(Rows):
             kept = adjudicated(session, {task.id for task in tasks.values() if task.state is TaskState.DECIDED})
             tasks = {key: replace(task, adjudicated=task.id in kept) for key, task in tasks.items()}
         gold = [task.id for task in tasks.values() if task.gold is not None]
-        labelers = self._labelers(session, {answer.labeler for answer in answers}, held=bool(gold))
+        judged: list[Any] = []
+        if len(known) < len(principals):
+            self.known(session, principals.values())
+            known = ask(session, (_LABELERS, {"ids": list(principals)}))[0]
+        if gold:  # held, as two answers at once count both; last, as whoever holds a labeler waits for nobody who adds one
+            ids = list(principals)
+            known, judged = ask(session, (_LABELERS_HELD, {"ids": ids}), (_JUDGED, {"tasks": gold, "labelers": ids}))
         return _Batch(
             campaign=campaign,
-            spec=self._spec(row.spec_sha256, row.spec),
-            state=CampaignState(row.state),
-            workflow_id=row.workflow_id,
+            spec=self._spec(owner[0].spec_sha256, owner[0].spec),
+            state=CampaignState(owner[0].state),
+            workflow_id=owner[0].workflow_id,
             tasks=tasks,
-            labelers=labelers,
-            judged=self._known_gold(session, gold, labelers.values()),
-            given=self._given(session, campaign, tasks.values(), labelers.values(), answers),
+            labelers={
+                row.principal: _Labeler(id=row.id, status=LabelerStatus(row.status), right=row.gold_right, wrong=row.gold_wrong)
+                for row in known
+            },
+            judged={(row.task_id, row.labeler_id) for row in judged},
+            given=_given(earlier, tasks.values(), answers),
         )
 
     def _spec(self, digest: str, raw: Json) -> Campaign:
@@ -225,26 +241,6 @@ class AnswerRows(Rows):
                 self._specs.clear()
             self._specs[digest] = load_campaign(raw)
         return self._specs[digest]
-
-    def _labelers(self, session: Session, principals: set[str], *, held: bool) -> dict[str, _Labeler]:
-        """Held where they may be judged: two answers at once count both."""
-        ids = [identity(self._tenant, "labeler", name) for name in principals]
-        found = session.execute(_LABELERS, {"ids": ids}).all()
-        if len(found) < len(principals):
-            self.known(session, principals)
-            found = session.execute(_LABELERS, {"ids": ids}).all()
-        if held:  # last: whoever holds a labeler waits for nobody who adds one
-            found = session.execute(_LABELERS_HELD, {"ids": ids}).all()
-        return {
-            row.principal: _Labeler(id=row.id, status=LabelerStatus(row.status), right=row.gold_right, wrong=row.gold_wrong)
-            for row in found
-        }
-
-    def _known_gold(self, session: Session, gold: list[UUID], labelers: Iterable[_Labeler]) -> set[tuple[UUID, UUID]]:
-        if not gold:
-            return set()
-        found = session.execute(_JUDGED, {"tasks": gold, "labelers": [each.id for each in labelers]})
-        return {(row.task_id, row.labeler_id) for row in found}
 
     def known(self, session: Session, principals: Iterable[str]) -> dict[str, t.Labeler]:
         """The labelers of these names, new ones too."""
@@ -255,32 +251,6 @@ class AnswerRows(Rows):
             self._add_all(session, t.Labeler, [{"id": key, "principal": plain(name)} for key, name in missing.items()])
             found = {row.principal: row for row in session.scalars(query)}
         return found
-
-    def _given(
-        self, session: Session, campaign: UUID, tasks: Iterable[_Task], labelers: Iterable[_Labeler], answers: Sequence[Incoming]
-    ) -> _Given:
-        stood = {task.id for task in tasks}
-        wanted = {_name(answer.source, answer.source_key) for answer in answers}
-        query = {
-            "campaign": campaign,
-            "tasks": list(stood),
-            "labelers": [each.id for each in labelers],
-            "sources": list({answer.source for answer in answers}),
-            "keys": list({answer.source_key for answer in answers}),
-        }
-        given = _Given()
-        for row in session.execute(_GIVEN, query):
-            if row.task_id not in stood and _name(row.source, row.source_key) not in wanted:
-                continue
-            answer = Earlier(
-                id=row.id,
-                status=S(row.status),
-                source_key=_name(row.source, row.source_key),
-                revision=row.revision,
-                event_time=row.event_time,
-            )
-            given.add(row.task_id, row.labeler_id, answer)
-        return given
 
     # --- one answer ----------------------------------------------------------------------------------------------------
 
@@ -348,29 +318,26 @@ class AnswerRows(Rows):
     # --- writing -------------------------------------------------------------------------------------------------------
 
     def _write(self, session: Session, batch: _Batch) -> None:
-        if batch.changes:
-            session.execute(_CHANGE, {"ids": list(batch.changes), "statuses": list(batch.changes.values())})
         changed = [task for key, task in batch.touched.items() if task != batch.tasks[key]]
         poked = any(task.state is not batch.tasks[task.key].state for task in changed) or any(
             each.changed for each in batch.labelers.values()
         )
         if batch.annotations:
-            session.execute(
-                _WRITE,
-                {
-                    "tenant": self._tenant,
-                    "campaign": batch.campaign,
-                    **_columns(batch.annotations.values(), _COLUMNS),
-                    "tasks": [task.id for task in changed],
-                    "valid": [task.valid for task in changed],
-                    "skips": [task.skips for task in changed],
-                    "states": [task.state for task in changed],
-                    "ended_tasks": [task for task, _ in batch.ended],
-                    "ended_labelers": [labeler for _, labeler in batch.ended],
-                    "ended_states": list(batch.ended.values()),
-                    "workflows": [batch.workflow_id] if poked else [],
-                },
-            )
+            change = (_CHANGE, {"ids": list(batch.changes), "statuses": list(batch.changes.values())})
+            added = {
+                "tenant": self._tenant,
+                "campaign": batch.campaign,
+                **_columns(batch.annotations.values(), _COLUMNS),
+                "tasks": [task.id for task in changed],
+                "valid": [task.valid for task in changed],
+                "skips": [task.skips for task in changed],
+                "states": [task.state for task in changed],
+                "ended_tasks": [task for task, _ in batch.ended],
+                "ended_labelers": [labeler for _, labeler in batch.ended],
+                "ended_states": list(batch.ended.values()),
+                "workflows": [batch.workflow_id] if poked else [],
+            }
+            ask(session, *([change] if batch.changes else []), (_WRITE, added))
         self._judged(session, batch)
         if batch.undecided:
             gone = session.execute(text("delete from decision where task_id = any(:ids)"), {"ids": list(batch.undecided)}).rowcount  # type: ignore[attr-defined]
@@ -391,6 +358,19 @@ class AnswerRows(Rows):
                         requeue_due=each.status is LabelerStatus.BLOCKED,
                     )
                 )
+
+
+def _given(rows: Iterable[Any], tasks: Iterable[_Task], answers: Sequence[Incoming]) -> _Given:
+    """Of what was found: what is about these tasks, or bears one of the answers' names."""
+    stood = {task.id for task in tasks}
+    wanted = {_name(answer.source, answer.source_key) for answer in answers}
+    given = _Given()
+    for row in rows:
+        name = _name(row.source, row.source_key)
+        if row.task_id in stood or name in wanted:
+            answer = Earlier(id=row.id, status=S(row.status), source_key=name, revision=row.revision, event_time=row.event_time)
+            given.add(row.task_id, row.labeler_id, answer)
+    return given
 
 
 def _columns(rows: Iterable[dict[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
+from psycopg import DataError
 from sqlalchemy import func, select, tuple_, update
-from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from perdure.errors import InvalidInput, NotFound, Permanent
@@ -106,7 +106,7 @@ class DeliveryRows(Rows):
         except Permanent as err:
             return err.problem
         except DataError as err:
-            return f"a value that Postgres cannot hold: {str(err.orig).splitlines()[0]}"
+            return f"a value that Postgres cannot hold: {str(err).splitlines()[0]}"
         return None
 
     def _answer(self, session: Session, campaign: UUID | None, meaning: Meaning) -> None:
