@@ -133,6 +133,45 @@ class Backlog:
     oldest: timedelta
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A task with all opinions on it: labelers and what they say. ``known`` is a label that is certain: gold, or decided by hand."""
+
+    id: UUID
+    known: str | None
+    inputs_sha256: str
+    votes: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimated:
+    """The label of a task by all opinions of its campaign; ``inputs_sha256`` names those on the task itself."""
+
+    task: UUID
+    label: str
+    posterior: float
+    inputs_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consolidated:
+    """What an estimate came to; ``figures`` are bounded."""
+
+    method: str
+    decisions: Iterator[Estimated]
+    figures: Json
+
+
+class Consolidation(Protocol):
+    """Labels estimated from all opinions of a campaign at once."""
+
+    def ready(self) -> None:
+        """Raises InvalidInput where this process cannot estimate."""
+
+    def consolidate(self, tasks: Iterable[Asked], choices: Sequence[str]) -> Consolidated:
+        """The most likely label of each task that has no known one."""
+
+
 class Campaigns(Protocol):
     """Campaigns and their tasks."""
 
@@ -175,8 +214,17 @@ class Campaigns(Protocol):
     def export(self, campaign: UUID) -> Iterator[Json]:
         """Each decided task by its key: label, posterior, opinions with their labelers. The same every time once the campaign is closed."""
 
+    def asked(self, campaign: UUID) -> Iterator[Asked]:
+        """Each task that has opinions of people, in the same order every time; not those that a model decides."""
+
+    def reconsider(self, campaign: UUID, method: str, estimates: Iterable[Estimated]) -> None:
+        """The labels of decided tasks are these, if the opinions are still the same. What was decided by hand stays."""
+
     def annotations(self, campaign: UUID) -> dict[AnnotationStatus, int]:
         """How many answers are in each status."""
+
+    def on_gold(self, campaign: UUID) -> dict[str, tuple[int, int]]:
+        """How often labelers were right on hidden tasks of this campaign, and how often not."""
 
     def snapshot(self, campaign: UUID, artifact: ArtifactRef, tasks: int, statistics: Json) -> int:
         """Record a snapshot; returns its number, the same for the same content."""
