@@ -14,7 +14,6 @@ from temporalio.worker import Replayer, Worker
 
 from perdure.activities.guard import Guard
 from perdure.activities.labeling import LabelingActivities
-from perdure.adapters.consolidation import DawidSkeneConsolidation
 from perdure.adapters.lines import S3Lines
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
@@ -35,7 +34,7 @@ class Campaign:
     @asynccontextmanager
     async def running(self, tasks: int = 3, patience: float = 10, **spec: Any) -> AsyncIterator[None]:
         place = self.place
-        rows = LabelingActivities(place.campaigns, LabelRows(place.database), S3Lines(self.objects), DawidSkeneConsolidation())
+        rows = LabelingActivities(place.campaigns, LabelRows(place.database), S3Lines(self.objects))
         there = place.activities
         work = [rows.open, rows.import_tasks, rows.tick, rows.close, rows.command, rows.snapshot, there.push, there.reconcile]
         with ThreadPoolExecutor(8) as pool:

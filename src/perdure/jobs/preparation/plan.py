@@ -35,11 +35,9 @@ def plan(job: JobContext) -> Json:
     files = sources.find(data.source.uri)
     source = reader(data.source, sources, data.memory_mb, job.scratch)
     found = source.columns(files)
-    asked = job.spec.label is not None or "labels" in job.request.inputs  # the latter: made again from its manifest
-    columns = _columns(data, schema, found, asked=asked)
-    personal = sorted(schema.personal & {column["name"] for column in columns})
+    columns = _columns(data, schema, found, asked=job.spec.label is not None)
     if job.spec.label is not None:
-        shown(job.spec.label, columns, data.target.column, personal)
+        shown(job.spec.label, columns, data.target.column)
     if (human := job.spec.evaluate.human) is not None:
         schema.shown(human.columns, columns, data.target.column)  # told now, not after the training
     layout = source.divide(files, data.partitions)
@@ -60,7 +58,6 @@ def plan(job: JobContext) -> Json:
         "columns": columns,
         "cut": None,
         "duplicates": None,
-        **({"personal": personal} if asked else {}),
     }
     if data.deduplicate or data.split.by == "time":
         made |= _scan(job, source, made)
