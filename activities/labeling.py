@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from temporalio import activity
@@ -14,8 +15,10 @@ from perdure.errors import Permanent
 from perdure.keys import canonical
 from perdure.labeling import manifest
 from perdure.labeling.agreement import Level
-from perdure.labeling.ports import Campaigns, Incoming, Labels, Lines, NewTask
+from perdure.labeling.ports import Campaigns, Consolidation, Incoming, Labels, Lines, NewTask
+from perdure.labeling.spec import Campaign, Method
 from perdure.labeling.statistics import Tally
+from perdure.messages.common import Json
 from perdure.messages.labeling import (
     Answer,
     AnswerResults,
@@ -34,15 +37,18 @@ from perdure.messages.labeling import (
 
 BATCH = 5_000  # tasks a transaction
 BATCH_BYTES = 8 << 20  # of their lines: what is in memory at once
-OF_LABELERS = {"labelers", "accuracy"}  # figures that are in the row only: they may be many, a message is small
+OF_LABELERS = {"labelers", "accuracy", "gold", "confusion"}  # figures that are in the row only: they may be many, a message is small
 TICKING = 10.0  # seconds after which a look that finds more and more to decide says what it has
+
+
+Item = TypeVar("Item")
 
 
 class LabelingActivities:
     """What `LabelingCampaign` asks of rows and objects. Labels themselves never come here but by ``answer``."""
 
-    def __init__(self, campaigns: Campaigns, labels: Labels, lines: Lines) -> None:
-        self._campaigns, self._labels, self._lines = campaigns, labels, lines
+    def __init__(self, campaigns: Campaigns, labels: Labels, lines: Lines, consolidation: Consolidation) -> None:
+        self._campaigns, self._labels, self._lines, self._consolidation = campaigns, labels, lines, consolidation
 
     @activity.defn(name="labeling.open", no_thread_cancel_exception=True)
     def open(self, request: OpenCampaign) -> CampaignPlan:
@@ -50,6 +56,8 @@ class LabelingActivities:
         asked = request.request
         scheduled = activity.info().scheduled_time
         found = self._campaigns.open(asked.campaign, asked.spec, request.workflow_id, asked.requested_by, scheduled)
+        if found.spec.consensus is Method.DAWID_SKENE:
+            self._consolidation.ready()  # told now, and not after weeks
         return CampaignPlan(
             campaign=found.id,
             name=found.name,
@@ -119,14 +127,34 @@ class LabelingActivities:
 
     @activity.defn(name="labeling.snapshot", no_thread_cancel_exception=True)
     def snapshot(self, request: CampaignRef) -> SnapshotTaken:
-        """The decisions as one object, named by its content, and its row."""
+        """The decisions as one object, named by its content, and its row. Where all opinions decide, they do so first."""
         spec = self._campaigns.campaign(request.campaign).spec
         tally = Tally(Level.NOMINAL if spec.choices else Level.INTERVAL)
+        estimate = self._estimate(request.campaign, spec) if spec.consensus is Method.DAWID_SKENE else None
         artifact = self._lines.write("labels", "labels.ndjson", self._exported(request.campaign, tally))
-        figures = tally.figures() | {"annotations": self._campaigns.annotations(request.campaign)}
+        figures = {
+            **tally.figures(),
+            "annotations": self._campaigns.annotations(request.campaign),
+            "gold": {who: {"right": right, "wrong": wrong} for who, (right, wrong) in self._campaigns.on_gold(request.campaign).items()},
+            "estimate": {name: value for name, value in estimate.items() if name != "confusion"} if estimate else None,
+            "confusion": estimate.get("confusion", {}) if estimate else {},
+        }
         number = self._campaigns.snapshot(request.campaign, artifact, tally.tasks, figures)
         told = {name: value for name, value in figures.items() if name not in OF_LABELERS}
         return SnapshotTaken(snapshot=artifact, number=number, tasks=tally.tasks, statistics=told)
+
+    def _estimate(self, campaign: UUID, spec: Campaign) -> Json:
+        """Decide tasks anew, by all opinions of the campaign; the rows are the truth from here on."""
+        found = self._consolidation.consolidate(self._watched(self._campaigns.asked(campaign)), spec.choices)
+        self._campaigns.reconsider(campaign, found.method, self._watched(found.decisions))
+        return found.figures
+
+    def _watched(self, items: Iterable[Item]) -> Iterator[Item]:
+        for number, item in enumerate(items, 1):
+            if number % BATCH == 0:
+                pulse().ok(estimated=number)
+                stop_if_asked()
+            yield item
 
     def _exported(self, campaign: UUID, tally: Tally) -> Iterator[bytes]:
         for line in self._campaigns.export(campaign):

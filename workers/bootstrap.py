@@ -22,6 +22,7 @@ from perdure.activities.promotion import PromotionActivities
 from perdure.activities.runs import RunActivities
 from perdure.activities.selection import SelectionActivities
 from perdure.activities.training import TrainingActivities
+from perdure.adapters.consolidation import DawidSkeneConsolidation
 from perdure.adapters.job_files import S3JobFiles
 from perdure.adapters.labelstudio import LabelStudioServer
 from perdure.adapters.lines import S3Lines
@@ -83,7 +84,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, files, lines, storage),
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
             selection=SelectionActivities(runs, steps, models, SelectionRows(database), claims, jobs, storage),
-            labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines),
+            labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines, DawidSkeneConsolidation()),
             labelstudio=LabelStudioActivities(SentTaskRows(database), DeliveryRows(database), studio),
         )
 

@@ -1,4 +1,7 @@
-"""`make demo`: from raw messages to a released model on this machine, with a training worker and the Temporal worker killed on the way."""
+"""`make demo`: from messages of which 500 are labeled to a released model on this machine.
+
+A training worker and the Temporal worker are killed on the way. People, played by `labeler.py`, are asked about the most useful messages.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,32 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from perdure import packaging
+import polars as pl
+from labeler import TRUTH, Labeler
+
+from perdure import packaging, predictor
+from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings, find_home
 from perdure.errors import PerdureError
+from perdure.jobs.metrics import classification
+from perdure.jobs.preparation.rows import TEST, membership
 from perdure.local import stack
+from perdure.messages.common import ArtifactRef
 from perdure.metadata.database import Database
-from perdure.metadata.queries import RunDetail, show_run
+from perdure.metadata.queries import RunDetail, StepDetail, show_model, show_run
+from perdure.spec import load_file
 from perdure.temporal import connect
 
 HERE = Path(__file__).parent
+PIPELINE = HERE / "loop.yaml"
+METRICS = ("f1", "pr_auc", "roc_auc", "accuracy")
 ROUNDS = 600
 MESSAGES = [
     {"text": "Hey, are we still meeting for lunch at noon? I'm bringing the notes you asked for."},
@@ -49,6 +63,8 @@ class Story:
     redone: int = 0
     victim: int = 0  # pid of the killed training worker, until the group goes on without it
     last_round: int = 0  # the last round that the killed group reported
+    people: Labeler = field(default_factory=lambda: Labeler(say=say))
+    asked: set[str] = field(default_factory=set)  # campaigns
 
     def once(self, key: str, text: str) -> None:
         """Say *text* the first time that *key* comes up."""
@@ -59,14 +75,27 @@ class Story:
     def look(self, detail: RunDetail) -> None:
         """Tell what is new, and kill what is due."""
         for step in detail.steps:
-            self.once(f"{step.step}", f"{step.step}: started")
+            title = f"{step.step}, round {step.round}" if step.round else str(step.step)
+            self.once(title, f"{title}: started")
             if step.state == "succeeded":
                 took = (step.finished_at - step.started_at).total_seconds() if step.finished_at else 0
-                self.once(f"{step.step}:done", f"{step.step}: done in {took:.1f} s")
+                self.once(f"{title}:done", f"{title}: done in {took:.1f} s{_came_to(step)}")
                 if step.step == "train":
                     self._notice(ROUNDS + 1)  # training itself never stopped; that its end was recorded takes a worker
-            if step.step == "train" and step.state == "running":
+            elif step.step == "train" and step.round == 0:
                 self._training(step.detail, step.checkpoints)
+            elif step.step == "label" and step.campaign and step.campaign["total"]:
+                self._people(title, step.campaign)
+
+    def _people(self, title: str, campaign: dict[str, Any]) -> None:
+        """Have each campaign answered once, and tell how far it is."""
+        if campaign["name"] not in self.asked:
+            self.asked.add(campaign["name"])
+            say(f"{title}: waits for people: {campaign['total']} messages in campaign {campaign['name']}")
+            threading.Thread(target=self.people.answer, args=(campaign["name"],), daemon=True).start()
+        share = campaign["decided"] * 4 // campaign["total"]
+        if 0 < share < 4:
+            self.once(f"{campaign['name']}:{share}", f"{title}: {campaign['decided']} of {campaign['total']} answered")
 
     def _training(self, detail: dict[str, Any], checkpoints: list[dict[str, Any]]) -> None:
         committed = int(checkpoints[-1]["round"]) if checkpoints else 0
@@ -107,6 +136,16 @@ class Story:
         say(f"       kill -9 {pid}: the {name}, at round {round}")
 
 
+def _came_to(step: StepDetail) -> str:
+    """What a step came to, where that is worth a word."""
+    result = step.result or {}
+    if step.step == "label":
+        return f": {result['tasks']} of {result['asked']} answered" if result["asked"] else f": {result['reason']}"
+    if step.step == "prepare":
+        return ": {train} rows to learn from, {test} to test on, {pool} without a label".format(**result["rows"])
+    return ""
+
+
 def _figures(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
 
@@ -115,8 +154,8 @@ async def _start(settings: Settings) -> str:
     client = await connect(settings)
     handle = await client.start_workflow(
         "TrainingPipeline",
-        {"pipeline": "moderation", "params": {"rounds": ROUNDS}, "cache": False, "requested_by": os.environ.get("USER", "demo")},
-        id=f"run/moderation/demo-{time.strftime('%Y%m%d-%H%M%S')}",
+        {"pipeline": "moderation-loop", "params": {"rounds": ROUNDS}, "cache": False, "requested_by": os.environ.get("USER", "demo")},
+        id=f"run/moderation-loop/demo-{time.strftime('%Y%m%d-%H%M%S')}",
         task_queue="perdure",
     )
     await asyncio.sleep(0.1)  # the SDK may crash a process that exits right after a call
@@ -137,13 +176,34 @@ def _follow(story: Story, database: Database, workflow_id: str) -> RunDetail:
 
 def _predict() -> list[dict[str, Any]]:
     """Score the two messages with the released model, as a user does."""
-    command = [str(Path(sys.executable).parent / "perdure"), "predict", "moderation", "-", "--json"]
+    command = [str(Path(sys.executable).parent / "perdure"), "predict", "moderation-loop", "-", "--json"]
     answer = subprocess.run(command, input=json.dumps(MESSAGES), capture_output=True, text=True, check=True)
     found: list[dict[str, Any]] = json.loads(answer.stdout)["predictions"]
     return found
 
 
-def _ending(story: Story, detail: RunDetail, seconds: float) -> None:
+def _judge(settings: Settings, database: Database, detail: RunDetail) -> list[tuple[str, dict[str, float]]]:
+    """Each round's model on the whole test side of the split, by the truth: no version has learned from these messages."""
+    spec = load_file(PIPELINE).data
+    rows = [line.split("\t", 1) for line in TRUTH.read_text().splitlines()]
+    truth = pl.DataFrame(rows, schema=["label", "text"], orient="row").unique("text", maintain_order=True)
+    unseen = truth.filter(membership(truth, spec.split, spec.target.column, None) == TEST)
+    versions = {version.number: version for version in show_model(database, detail.model).versions}
+    objects, found = ObjectStore(settings.s3), []
+    for each in detail.rounds:
+        assert each.version is not None
+        version = versions[each.version]
+        model = predictor.load(objects.get(ArtifactRef(uri=version.predictor_uri, sha256=version.predictor_sha256)))
+        scores = model.predict(unseen).select([f"p_{name}" for name in model.classes]).to_numpy()
+        positions = unseen["label"].replace_strict(model.classes, list(range(len(model.classes)))).to_numpy()
+        figures, _ = classification(METRICS, positions, scores)
+        after = f"after {each.labeled} answers" if each.labeled else "before"
+        title = f"{after:<18} version {each.version}, {each.rows} rows, by the truth about {unseen.height:,} messages"
+        found.append((title, {name: value for name, value in figures.items() if value is not None}))
+    return found
+
+
+def _ending(story: Story, detail: RunDetail, seconds: float, before_and_after: list[tuple[str, dict[str, float]]]) -> None:
     say()
     print("What happened")
     print(f"  {seconds:.0f} s from 'stack ready' to the end, both kills included; {story.redone} rounds were trained twice")
@@ -153,15 +213,20 @@ def _ending(story: Story, detail: RunDetail, seconds: float) -> None:
     print(f"  {_figures(detail.metrics)}")
     for verdict in detail.verdicts:
         print(f"  gate {'passed' if verdict['passed'] else 'FAILED'}: {verdict['reason']}")
-    prepared = next(step for step in detail.steps if step.step == "prepare")
-    rows = (prepared.result or {}).get("rows", {})
-    print(f"  trained on {rows.get('train')} rows, judged on {rows.get('test')}; code {(detail.code_sha256 or '')[:12]}")
+    last = detail.rounds[-1]
+    print(f"  trained on {last.rows} rows, judged on {last.test_rows}; code {(detail.code_sha256 or '')[:12]}")
     print(f"  run {detail.run.workflow_id}")
+    print()
+    print(f"What people changed: {story.people.answered} answers by signed web hooks, {story.people.wrong} of them wrong")
+    for title, figures in before_and_after:
+        print(f"  {title}: {_figures(figures)}")
     print()
     print("Where to look")
     print(f"  Temporal UI   {story.settings.temporal.ui}/namespaces/default/workflows")
     print(f"  MLflow        {story.settings.mlflow.url}  (starts last; it shows the run once it is up)")
     print(f"  this run      .venv/bin/perdure show {detail.run.workflow_id}")
+    print("  be asked      .venv/bin/perdure run moderation-loop, and label in the browser:")
+    print("                .venv/bin/perdure keys create ME --scope label; .venv/bin/perdure keys login ME")
     print("  the stack goes on: `make down` stops it, `make clean` removes it")
 
 
@@ -173,13 +238,14 @@ def main() -> int:
     settings = Settings()
     say("stack ready")
     began = time.monotonic()
-    version = packaging.apply(HERE / "pipeline.yaml", settings, actor=os.environ.get("USER", "demo"))
+    version = packaging.apply(PIPELINE, settings, actor=os.environ.get("USER", "demo"))
     say(f"applied pipeline {version.name}, version {version.number}")
     workflow_id = asyncio.run(_start(settings))
     say(f"started {workflow_id}")
     story = Story(settings, home)
     with Database.open(settings) as database:
         detail = _follow(story, database, workflow_id)
+        judged = _judge(settings, database, detail) if detail.release is not None else []
     seconds = time.monotonic() - began
     if detail.run.state != "succeeded" or detail.release is None:
         error = detail.run.error or {}
@@ -188,7 +254,7 @@ def main() -> int:
     say(f"released: {detail.release['reason']}")
     for message, scores in zip(MESSAGES, _predict(), strict=True):
         say(f"predict: {scores['prediction']:>4}  (spam {scores['p_spam']:.3f})  {message['text'][:60]}…")
-    _ending(story, detail, seconds)
+    _ending(story, detail, seconds, judged)
     return 0 if len(story.back_after) == 2 else 1
 
 

@@ -36,7 +36,7 @@ class Label(Part):
     shows: Literal["text", "image", "row", "confirm"] = Field(
         "text", description="how a row is shown: text and image show one column, row and confirm any"
     )
-    payload: list[ColumnName] | None = Field(None, min_length=1, description="columns that are shown; default: all but the target")
+    payload: list[ColumnName] | None = Field(None, min_length=1, description="columns that are shown; default: all that are not personal")
     rounds: int = Field(1, ge=1, le=100, description="how often people are asked, at most")
     batch: int = Field(100, ge=1, le=10_000, description="rows that are asked about in a round")
     strategy: Literal["margin", "entropy", "least_confidence", "random"] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,3 +64,21 @@ def test_the_example(jobs: Jobs, objects: ObjectStore, tmp_path: Path) -> None:
 
 def test_its_predictor_needs_no_pandera() -> None:
     assert "pandera" not in (EXAMPLE / "moderation" / "steps.py").read_text()
+
+
+def test_the_example_with_few_labels() -> None:
+    made = runpy.run_path(str(EXAMPLE / "data" / "few_labels.py"))["few_labels"]
+    whole, few = ((EXAMPLE / "data" / name).read_text() for name in ("sms-spam.tsv", "sms-500.tsv"))
+    assert made(whole) == few
+    rows = [line.split("\t", 1) for line in few.splitlines()]
+    assert len({text for label, text in rows if label}) == 500
+    assert [text for _, text in rows] == [line.split("\t", 1)[1] for line in whole.splitlines()]
+    packed = package(EXAMPLE / "loop.yaml")
+    assert packed.spec.label is not None
+    assert packed.spec.label.campaign(owner=None, classes=["ham", "spam"])["choices"] == ["ham", "spam"]
+
+
+def test_without_labels_the_rest_is_the_pool(objects: ObjectStore, jobs: Jobs) -> None:
+    raw = package(EXAMPLE / "loop.yaml").spec.as_json()
+    made = Jobs(objects, raw["data"], code=jobs.code, label=raw["label"]).prepare([])
+    assert made.result["rows"] == {"train": 406, "test": 94, "quarantined": 0, "pool": 4671, "labeled": 0}

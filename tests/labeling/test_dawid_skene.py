@@ -43,3 +43,15 @@ def test_known_errors_are_found_and_beat_the_majority() -> None:
     assert best > majority + 0.1
     order = random.permutation(10_000)
     assert dawid_skene(tasks[order], labelers[order], labels[order], 3).posterior == pytest.approx(found.posterior, abs=1e-6)
+
+
+def test_known_labels_stay_and_tell_who_is_good() -> None:
+    """Two labelers who always contradict each other: without a known task nobody could say who is right."""
+    tasks, labelers = np.repeat(np.arange(40), 2), np.tile([0, 1], 40)
+    labels = (np.repeat(np.arange(40) % 2, 2) + labelers) % 2
+    known = np.full(40, -1)
+    known[:6] = np.arange(6) % 2
+    found = dawid_skene(tasks, labelers, labels, 2, known=known)
+    assert (found.posterior.argmax(axis=1) == np.arange(40) % 2).all()
+    assert found.posterior[:6] == pytest.approx(np.eye(2)[known[:6]])
+    assert np.diag(found.confusion[0]).min() > 0.9 > 0.1 > np.diag(found.confusion[1]).max()

@@ -14,6 +14,7 @@ from temporalio.worker import Replayer, Worker
 
 from perdure.activities.guard import Guard
 from perdure.activities.labeling import LabelingActivities
+from perdure.adapters.consolidation import DawidSkeneConsolidation
 from perdure.adapters.lines import S3Lines
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
@@ -34,7 +35,7 @@ class Campaign:
     @asynccontextmanager
     async def running(self, tasks: int = 3, patience: float = 10, **spec: Any) -> AsyncIterator[None]:
         place = self.place
-        rows = LabelingActivities(place.campaigns, LabelRows(place.database), S3Lines(self.objects))
+        rows = LabelingActivities(place.campaigns, LabelRows(place.database), S3Lines(self.objects), DawidSkeneConsolidation())
         there = place.activities
         work = [rows.open, rows.import_tasks, rows.tick, rows.close, rows.command, rows.snapshot, there.push, there.reconcile]
         with ThreadPoolExecutor(8) as pool:

@@ -211,8 +211,9 @@ def test_campaigns_that_share_a_project_keep_their_answers_apart(place: Place) -
     of_other["meta"] = {**of_other["meta"], "task_key": "x"}  # so that the fake annotates the first
     message = place.fake.annotate("t0", "pos")
     of_other["meta"] = {**of_other["meta"], "task_key": "t0"}
+    assert other.reconcile(whole=True) == Reconciled()
+    assert other.deliveries() == []
     assert other.by_hook(message).state is DeliveryState.PROCESSED  # both hooks hear of both
-    assert other.reconcile() == Reconciled()
     assert place.reconcile() == Reconciled(found=1)
     assert (place.statuses(), other.statuses()) == ({"t0": ["valid"]}, {})
 
@@ -288,23 +289,44 @@ def test_down_for_ten_minutes(place: Place) -> None:
     assert place.statuses() == {"t0": ["valid"], "t1": ["valid"], "t2": ["valid"]}
 
 
-def test_a_look_reads_what_changed_since_the_last(place: Place) -> None:
-    """By Label Studio's clock, and ten minutes more: a transaction there may take that long."""
+def test_a_look_begins_ten_minutes_before_the_last(place: Place) -> None:
+    """By Label Studio's clock: what a transaction there had not committed yet."""
     place.open()
     place.push()
-    place.reconcile()
-    at = place.fake.now
-    place.fake.tick(minutes=9)
-    late = place.fake.annotate("t0", "pos")
-    place.reconcile()
     place.fake.tick(hours=1)
-    task = place.fake.task("t1")
-    place.fake.annotate("t1", "neg")
-    task["updated_at"] = (place.fake.now - timedelta(minutes=5)).isoformat()  # committed late
+    place.reconcile()
+    late = [(place.fake.now - timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z") for minutes in (9, 11)]
+    for key, at in zip(("t0", "t1"), late, strict=True):
+        place.fake.annotate(key, "pos")
+        place.fake.task(key)["updated_at"] = at
+    place.fake.asked.clear()
     assert place.reconcile() == Reconciled(found=1)
-    row = place.senders.rows("select watermark from external_project where campaign_id = :id", id=place.id)
-    assert row[0][0] > at
-    assert late["task"]["meta"]["task_key"] == "t0"
+    assert place.statuses() == {"t0": ["valid"]}
+    place.fake.tick(hours=1)
+    place.fake.annotate("t1", "pos", user=2)
+    assert place.reconcile() == Reconciled(found=2)
+
+
+def test_a_task_that_changes_while_pages_are_read_hides_no_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activities, "PAGE", 2)
+    place.open(tasks=6)
+    place.push()
+    for n in range(6):
+        place.fake.annotate(f"t{n}", "pos")
+    answer, pages = place.fake.answer, []
+
+    def moving(method: str, path: str, *more: Any) -> Any:
+        said = answer(method, path, *more)
+        if path == "/api/tasks":
+            pages.append(said)
+            if len(pages) == 1:  # those of the first page come last now, and all others two places earlier
+                place.fake.annotate("t0", "neg", user=2)
+                place.fake.annotate("t1", "neg", user=2)
+        return said
+
+    place.fake.answer = moving  # type: ignore[method-assign]
+    place.reconcile()
+    assert place.statuses() == {"t0": ["valid"] * 2, "t1": ["valid"] * 2, **{f"t{n}": ["valid"] for n in range(2, 6)}}
 
 
 def test_pages_go_on_where_a_killed_look_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

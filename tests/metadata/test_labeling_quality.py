@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 
+from perdure.adapters.consolidation import DawidSkeneConsolidation
+from perdure.errors import InvalidInput
 from perdure.keys import digest, identity
 from perdure.labeling.assistance import drawn
 from perdure.labeling.consensus import Opinion, decide
@@ -72,6 +75,75 @@ def test_a_line_says_of_what_it_was_made(database: Database) -> None:
         "bob": ("0007", "test", None),
     }
     assert said_of["bob"]["at"] == "2026-01-01T00:00:07+00:00"
+
+
+# --- estimates over the whole campaign -----------------------------------------------------------------------------------------
+
+
+def estimate(campaign: Campaign) -> dict[str, Any]:
+    """As the snapshot does."""
+    found = DawidSkeneConsolidation().consolidate(campaign.rows.asked(campaign.id), ["ham", "spam"])
+    campaign.rows.reconsider(campaign.id, found.method, found.decisions)
+    return found.figures
+
+
+def contradicted(database: Database) -> tuple[Campaign, list[str]]:
+    """Three labelers a task, one of whom is always wrong and one half of the time; truth: every third task is ham."""
+    campaign = Campaign(database, tasks=60, consensus="dawid_skene", overlap={"labels": 3, "most": 3, "agreement": 0.5})
+    good, half, bad = (f"{name}{uuid4().hex}" for name in ("good", "half", "bad"))
+    flip = {"ham": "spam", "spam": "ham"}
+    for n in range(60):
+        truth = "spam" if n % 3 else "ham"
+        campaign.answer(
+            said(f"t{n}", truth, by=good),
+            said(f"t{n}", truth if n % 2 else flip[truth], by=half),
+            said(f"t{n}", flip[truth], by=bad),
+        )
+    campaign.rows.tick(campaign.id)  # nothing is known of anybody yet
+    gold(campaign, 6)
+    campaign.answer(*(said(f"g{n}", "ham" if who != bad else "spam", by=who) for n in range(6) for who in (good, bad)))
+    return campaign, [good, half, bad]
+
+
+def test_all_opinions_of_a_campaign_decide_its_tasks(database: Database) -> None:
+    campaign, (good, _, bad) = contradicted(database)
+    before = exported(campaign)
+    assert {line["method"] for line in before.values()} == {"weighted-majority/1"}
+    figures = estimate(campaign)
+    lines = exported(campaign)
+    assert list(lines) == sorted(f"t{n}" for n in range(60))
+    assert all(line["label"] == ("spam" if int(key[1:]) % 3 else "ham") for key, line in lines.items())
+    assert any(line["label"] != before[key]["label"] for key, line in lines.items())
+    assert all(line["method"] == "dawid-skene/1" and 0.5 < line["posterior"] <= 1 for line in lines.values())
+    assert not any("weight" in each for line in lines.values() for each in line["opinions"])
+    assert figures["confusion"][good]["accuracy"] > 0.95 > 0.05 > figures["confusion"][bad]["accuracy"]
+    assert campaign.rows.on_gold(campaign.id) == {good: (6, 0), bad: (0, 6)}
+    assert estimate(campaign) == figures
+    assert exported(campaign) == lines
+
+
+def test_an_estimate_overrules_nobody_who_decides_by_hand_and_no_later_opinion(database: Database) -> None:
+    campaign, (good, _, _) = contradicted(database)
+    with database.transaction() as session:
+        session.execute(text("update task set state = 'disputed' where campaign_id = :id and key = 't0'"), {"id": campaign.id})
+        session.execute(text("delete from decision where task_id = :task"), {"task": identity(campaign.id, "t0")})
+        session.execute(text("update campaign set decided = decided - 1 where id = :id"), {"id": campaign.id})
+    campaign.rows.adjudicate(campaign.id, "t0", "judge", "spam", "looked twice")
+    found = DawidSkeneConsolidation().consolidate(campaign.rows.asked(campaign.id), ["ham", "spam"])
+    campaign.answer(said("t1", by=good, deleted=True))  # while it is estimated
+    campaign.answer(said("t1", "ham", by="late", at=3))
+    campaign.rows.tick(campaign.id)
+    campaign.rows.reconsider(campaign.id, found.method, found.decisions)
+    lines = exported(campaign)
+    assert (lines["t0"]["label"], lines["t0"]["method"], lines["t0"]["decided_by"]) == ("spam", "adjudicated", "judge")
+    assert lines["t1"]["method"] == "weighted-majority/1"
+    assert {line["method"] for key, line in lines.items() if key not in ("t0", "t1")} == {"dawid-skene/1"}
+
+
+def test_a_worker_without_numpy_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(InvalidInput, match="numpy"):
+        DawidSkeneConsolidation().ready()
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "histories"
 
 
 async def record(client: Client, workflow_id: str, variant: str) -> None:
-    """Write the history of *workflow_id* and of every child that it started."""
+    """Write the history of *workflow_id* and of every child that it started; of several children of one type, that of the last."""
     history = await client.get_workflow_handle(workflow_id).fetch_history()
     started = history.events[0].workflow_execution_started_event_attributes
     (FOLDER / f"{started.workflow_type.name}.{variant}.json").write_text(history.to_json())

@@ -20,6 +20,7 @@ from temporalio.worker import Replayer, Worker
 
 from perdure.activities.guard import Guard
 from perdure.activities.labeling import LabelingActivities
+from perdure.adapters.consolidation import DawidSkeneConsolidation
 from perdure.adapters.lines import S3Lines
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
@@ -46,7 +47,7 @@ class World:
         self.settings, self.database, self.client = settings, database, client
         self.objects = ObjectStore(settings.s3, attempts=2)
         self.campaigns, self.labels = CampaignRows(database), LabelRows(database)
-        self.activities = LabelingActivities(self.campaigns, self.labels, S3Lines(self.objects))
+        self.activities = LabelingActivities(self.campaigns, self.labels, S3Lines(self.objects), DawidSkeneConsolidation())
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:

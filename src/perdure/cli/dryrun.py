@@ -51,6 +51,11 @@ def foretell(database: Database, version: PipelineVersion, spec: dict[str, Any],
                 told.append(Foretold(step=step, computed=False, why=f"the same code, parameters and inputs as in {fits.run}"))
             else:
                 told.append(Foretold(step=step, computed=True, why=_changed(newest(database, version.name, step), code, params)))
+    if label := spec.get("label"):
+        often = f"{label['rounds']} time{'s' if label['rounds'] != 1 else ''}"
+        told.append(
+            Foretold(step=StepKind.LABEL, computed=True, why=f"people are asked, {often} at most; each time the steps above follow")
+        )
     return [*told, Foretold(step=StepKind.PROMOTE, computed=True, why="whether a model is released is decided in every run")]
 
 

@@ -136,6 +136,7 @@ def lineage(
             "pipeline": f"{origin['pipeline']} version {origin['pipeline_version']} ({origin['pipeline_sha256'][:12]})",
             "code": f"{origin['code_sha256'] or 'none'}{' commit ' + origin['git_commit'] if origin['git_commit'] else ''}",
             "dataset": f"{origin['dataset']}/{origin['dataset_version']}, {origin['train_rows']:,} rows, {origin['manifest_uri']}",
+            "labels": ", ".join(sorted({edge["uri"] for edge in found.artifacts if edge["kind"] == "labels"})),
             "source": (origin["source"] or {}).get("uri"),
             "parameters": ", ".join(f"{k}={v}" for k, v in (origin["train"] or {}).get("params", {}).items()),
             "environment": origin["environment"],

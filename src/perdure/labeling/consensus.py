@@ -17,6 +17,8 @@ _LEAST, _MOST = 0.51, 0.99
 
 ADJUDICATED = "adjudicated"
 """The method of a decision by hand: no change of opinions takes it back, no estimate overrules it."""
+BY_ESTIMATE = "dawid-skene/1"
+"""The method of a decision that was estimated from all opinions of the campaign."""
 BY_MODEL = "model/1"
 """The method of a decision that is a model's own answer, which the campaign accepts."""
 

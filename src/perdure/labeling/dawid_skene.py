@@ -33,18 +33,24 @@ def dawid_skene(
     labels: Integers,
     classes: int,
     *,
+    known: Integers | None = None,
     most: int = 200,
     tolerance: float = 1e-6,
     smoothing: float = SMOOTHING,
 ) -> DawidSkene:
     """EM over opinions given as three arrays of one length: who (*labelers*) said what (*labels*) about which of the *tasks*.
 
-    All are numbered from 0. Begins with the shares of votes; ends when no posterior moves by more than *tolerance*, or after *most* rounds.
+    All are numbered from 0. *known* is the true class of each task, -1 where it is not known: such tasks only tell how good labelers are.
+    Begins with the shares of votes; ends when no posterior moves by more than *tolerance*, or after *most* rounds.
     The result depends on nothing but the counts: the same opinions in another order give the same posteriors to rounding.
     """
-    n_tasks, n_labelers = int(tasks.max()) + 1, int(labelers.max()) + 1
+    n_tasks = int(tasks.max()) + 1 if known is None else len(known)
+    n_labelers = int(labelers.max()) + 1
+    sure = np.zeros(0, dtype=np.int64) if known is None else np.flatnonzero(known >= 0)
+    truth = np.eye(classes)[known[sure]] if known is not None else np.zeros((0, classes))
     posterior = np.zeros((n_tasks, classes))
     np.add.at(posterior, (tasks, labels), 1.0)
+    posterior[sure] = truth
     posterior /= posterior.sum(axis=1, keepdims=True)
     iteration, moved = 0, np.inf
     while iteration < most and moved > tolerance:
@@ -59,6 +65,7 @@ def dawid_skene(
         score -= score.max(axis=1, keepdims=True)
         new = np.exp(score)
         new /= new.sum(axis=1, keepdims=True)
+        new[sure] = truth
         moved = float(np.abs(new - posterior).max())
         posterior = new
     return DawidSkene(posterior=posterior, confusion=confusion, prior=prior, iterations=iteration, converged=moved <= tolerance)

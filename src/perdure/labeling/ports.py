@@ -73,8 +73,7 @@ class Held:
 class Incoming:
     """An answer on its way in, from whichever channel. ``lease`` (assignment, token) is that under which it was given, if any.
 
-    ``source`` and ``source_key`` name it for ever, ``revision`` orders its changes. With ``held`` it is refused where its lease is lost:
-    the task was given back, or leased anew. One that ran out is not lost.
+    ``source`` and ``source_key`` name it for ever, ``revision`` orders its changes.
     """
 
     task: str
@@ -89,11 +88,6 @@ class Incoming:
     reason: str | None = None
     duration_ms: int | None = None
     lease: tuple[UUID, UUID] | None = None
-    held: bool = False
-
-
-LEASE_LOST = "its lease is lost"
-"""The error of an answer that wanted to be ``held``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +133,45 @@ class Backlog:
     oldest: timedelta
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A task with all opinions on it: labelers and what they say. ``known`` is a label that is certain: gold, or decided by hand."""
+
+    id: UUID
+    known: str | None
+    inputs_sha256: str
+    votes: list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimated:
+    """The label of a task by all opinions of its campaign; ``inputs_sha256`` names those on the task itself."""
+
+    task: UUID
+    label: str
+    posterior: float
+    inputs_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consolidated:
+    """What an estimate came to; ``figures`` are bounded."""
+
+    method: str
+    decisions: Iterator[Estimated]
+    figures: Json
+
+
+class Consolidation(Protocol):
+    """Labels estimated from all opinions of a campaign at once."""
+
+    def ready(self) -> None:
+        """Raises InvalidInput where this process cannot estimate."""
+
+    def consolidate(self, tasks: Iterable[Asked], choices: Sequence[str]) -> Consolidated:
+        """The most likely label of each task that has no known one."""
+
+
 class Campaigns(Protocol):
     """Campaigns and their tasks."""
 
@@ -181,8 +214,17 @@ class Campaigns(Protocol):
     def export(self, campaign: UUID) -> Iterator[Json]:
         """Each decided task by its key: label, posterior, opinions with their labelers. The same every time once the campaign is closed."""
 
+    def asked(self, campaign: UUID) -> Iterator[Asked]:
+        """Each task that has opinions of people, in the same order every time; not those that a model decides."""
+
+    def reconsider(self, campaign: UUID, method: str, estimates: Iterable[Estimated]) -> None:
+        """The labels of decided tasks are these, if the opinions are still the same. What was decided by hand stays."""
+
     def annotations(self, campaign: UUID) -> dict[AnnotationStatus, int]:
         """How many answers are in each status."""
+
+    def on_gold(self, campaign: UUID) -> dict[str, tuple[int, int]]:
+        """How often labelers were right on hidden tasks of this campaign, and how often not."""
 
     def snapshot(self, campaign: UUID, artifact: ArtifactRef, tasks: int, statistics: Json) -> int:
         """Record a snapshot; returns its number, the same for the same content."""
@@ -201,7 +243,7 @@ class Labels(Protocol):
         """Give a task back. Raises LeaseLost."""
 
     def held(self, leases: Sequence[tuple[UUID, UUID]]) -> list[Held | None]:
-        """What each lease (assignment, token) is about, whether it still runs, ran out or was answered; None where it is lost."""
+        """What each lease (assignment, token) is about, whether it still runs or was answered before; None where it is lost."""
 
     def accept(self, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
         """Every answer's status, in order; annotations, counters and outbox are one transaction. What does not fit gets its ``error``."""

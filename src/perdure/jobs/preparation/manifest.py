@@ -62,7 +62,7 @@ def _people(inputs: Json) -> Json:
         return {}
     partitions = inputs["partitions"]
     labeled = sum(part["labeled"] for part in partitions)
-    return {POOL: _files(partitions, POOL), "labels": inputs["labels"], "labeled": labeled}
+    return {POOL: _files(partitions, POOL), "labels": inputs["labels"], "labeled": labeled, "personal": inputs["plan"]["personal"]}
 
 
 def _feature_names(features: list[Json]) -> list[str]:

@@ -35,9 +35,11 @@ def plan(job: JobContext) -> Json:
     files = sources.find(data.source.uri)
     source = reader(data.source, sources, data.memory_mb, job.scratch)
     found = source.columns(files)
-    columns = _columns(data, schema, found, asked=job.spec.label is not None)
+    asked = job.spec.label is not None or "labels" in job.request.inputs  # the latter: made again from its manifest
+    columns = _columns(data, schema, found, asked=asked)
+    personal = sorted(schema.personal & {column["name"] for column in columns})
     if job.spec.label is not None:
-        shown(job.spec.label, columns, data.target.column)
+        shown(job.spec.label, columns, data.target.column, personal)
     if (human := job.spec.evaluate.human) is not None:
         schema.shown(human.columns, columns, data.target.column)  # told now, not after the training
     layout = source.divide(files, data.partitions)
@@ -58,6 +60,7 @@ def plan(job: JobContext) -> Json:
         "columns": columns,
         "cut": None,
         "duplicates": None,
+        **({"personal": personal} if asked else {}),
     }
     if data.deduplicate or data.split.by == "time":
         made |= _scan(job, source, made)

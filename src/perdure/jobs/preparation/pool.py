@@ -87,10 +87,13 @@ def _wrong(value: Any, key: str, what: str) -> InvalidInput:
     )
 
 
-def shown(label: Label, columns: list[Json], target: str) -> list[str]:
-    """The columns of a row that people are shown. Raises InvalidInput where the source has none of them, or too many."""
+def shown(label: Label, columns: list[Json], target: str, personal: list[str]) -> list[str]:
+    """The columns of a row that people are shown: a personal one only where `payload` names it.
+
+    Raises InvalidInput where the source has none of them, or too many.
+    """
     there = [column["name"] for column in columns if column["name"] != target]
-    wanted = label.payload or there
+    wanted = label.payload or [name for name in there if name not in personal]
     if missing := [name for name in wanted if name not in there]:
         raise InvalidInput(
             f"people are to be shown {', '.join(missing)}, but a row has: {', '.join(there)}",
@@ -99,8 +102,14 @@ def shown(label: Label, columns: list[Json], target: str) -> list[str]:
         )
     if label.shows in ONE_COLUMN and len(wanted) != 1:
         raise InvalidInput(
-            f"{label.shows} shows one column, but a row has {len(wanted)}: {', '.join(wanted)}",
+            f"{label.shows} shows one column, but there are {len(wanted)} that are not personal: {', '.join(wanted)}",
             field="label.payload",
             remedy="name the column in label.payload, or set label.shows: row",
+        )
+    if not wanted:
+        raise InvalidInput(
+            f"every column is personal: {', '.join(there)}",
+            field="label.payload",
+            remedy="name in label.payload those that people may see",
         )
     return wanted

@@ -29,9 +29,9 @@ def rebuild(job: JobContext) -> Json:
     code = old["code"] and ArtifactRef(uri=f"{job.request.storage}/code/{old['code']}/code.zip", sha256=old["code"])
     base = replace(job, spec=spec.load({"name": "rebuild", "data": old["data"]}), request=replace(job.request, code=code or None))
 
-    planned = _step(base, plan, {})
-    indexes = range(len(planned["partitions"]))
     people = {"labels": old["labels"]} if "labels" in old else {}
+    planned = _step(base, plan, people)
+    indexes = range(len(planned["partitions"]))
     partitions = [_step(base, partition, {"plan": planned, **people}, index) for index in indexes]
     state = _step(base, fit, {"plan": planned, "partitions": partitions})["state"] if planned["fits"] else None
     classes = class_names(base.spec.data, partitions)

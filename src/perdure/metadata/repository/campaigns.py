@@ -22,7 +22,7 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.access import NAME
 from perdure.metadata.repository.answers import poke
-from perdure.metadata.repository.rows import Rows
+from perdure.metadata.repository.estimating import EstimateRows
 
 GOLD_OVERLAP = 1_000_000  # a gold task is never full: everybody may be asked
 FARTHEST = timedelta(days=3650)  # a deadline; beyond the year 9999 there is none that could be read again
@@ -55,7 +55,7 @@ _COMMANDS: dict[str, dict[CampaignState, CampaignState]] = {
 }
 
 
-class PlainCampaignRows(Rows):
+class PlainCampaignRows(EstimateRows):
     """`perdure.labeling.ports.Campaigns` on Postgres, but for its tick and its end."""
 
     def open(self, name: str, spec: Json | None, workflow_id: str, requested_by: str, scheduled: datetime | None = None) -> CampaignRow:
@@ -256,6 +256,19 @@ class PlainCampaignRows(Rows):
         with self._database.transaction() as session:
             rows = session.execute(select(a.status, func.count()).where(a.campaign_id == campaign).group_by(a.status).order_by(a.status))
             return {row[0]: row[1] for row in rows}
+
+    def on_gold(self, campaign: UUID) -> dict[str, tuple[int, int]]:
+        """How often labelers were right on hidden tasks of this campaign, and how often not."""
+        a, right = t.Annotation, func.count().filter(t.Annotation.value == t.Task.gold)
+        query = (
+            select(t.Labeler.principal, right, func.count() - right)
+            .select_from(t.Task)
+            .join(a, a.task_id == t.Task.id)
+            .join(t.Labeler, t.Labeler.id == a.labeler_id)
+            .where(t.Task.campaign_id == campaign, t.Task.gold.is_not(None), a.judged)
+        )
+        with self._database.transaction() as session:
+            return {row[0]: (row[1], row[2]) for row in session.execute(query.group_by(t.Labeler.principal))}
 
     def snapshot(self, campaign: UUID, artifact: ArtifactRef, tasks: int, statistics: Json) -> int:
         """Record a snapshot; returns its number, the same for the same content."""
