@@ -13,13 +13,14 @@ from perdure.labeling.labelstudio import projects
 from perdure.labeling.labelstudio.ports import Unsent
 from perdure.labeling.spec import load
 from perdure.messages.common import Json
+from perdure.messages.labeling import Assist
 
 CAMPAIGN = UUID(int=7)
 ODD = 'Worth "$5" & <more>?'
 
 
-def task(payload: Json, prediction: Json | None = None, key: str = "k") -> Unsent:
-    return Unsent(id=UUID(int=1), key=key, payload=payload, overlap=1, prediction=prediction, model="m1")
+def task(payload: Json, prediction: Json | None = None, number: int = 1, assisted: Assist | None = None) -> Unsent:
+    return Unsent(id=UUID(int=number), key="k", payload=payload, overlap=1, prediction=prediction, assisted=assisted)
 
 
 @pytest.mark.parametrize(
@@ -58,14 +59,16 @@ def test_a_payload_that_cannot_be_shown(shows: str, payload: Json, field: str) -
 
 def test_predictions_are_sent_where_they_may_be_seen_and_are_answers() -> None:
     spec = load({"question": "?", "choices": ["a", "b"], "predictions": {"show": True, "blind": 0}})
-    made = projects.line(CAMPAIGN, task({"text": "x"}, {"label": "b", "score": 0.75}), spec)["predictions"]
+    made = projects.line(CAMPAIGN, task({"text": "x"}, {"label": "b", "score": 0.75, "version": 3}), spec)["predictions"]
     result = [{"from_name": "label", "to_name": "shown", "type": "choices", "value": {"choices": ["b"]}}]
-    assert made == [{"model_version": "m1", "score": 0.75, "result": result}]
+    assert made == [{"model_version": "3", "score": 0.75, "result": result}]
     for odd in ("high", 2, True):
         [kept] = projects.line(CAMPAIGN, task({"text": "x"}, {"label": "b", "score": odd}), spec)["predictions"]
         assert "score" not in kept
     for wrong in ({"label": "c"}, {"label": ["a"]}, {"label": 1}, {}, None):
         assert "predictions" not in projects.line(CAMPAIGN, task({"text": "x"}, wrong), spec)
+    audited = task({"text": "x"}, {"label": "b", "score": 0.99}, assisted=Assist.AUDIT)
+    assert "predictions" not in projects.line(CAMPAIGN, audited, spec)
     hidden = load({"question": "?", "choices": ["a", "b"]})
     assert "predictions" not in projects.line(CAMPAIGN, task({"text": "x"}, {"label": "b"}), hidden)
     number = load({"question": "?", "predictions": {"show": True, "blind": 0}})
@@ -77,7 +80,7 @@ def test_the_blind_share_is_one_of_tasks_and_always_the_same() -> None:
     spec = load({"question": "?", "choices": ["a"], "predictions": {"show": True, "blind": 0.3}})
 
     def seen() -> list[bool]:
-        lines = (projects.line(CAMPAIGN, task({"text": "x"}, {"label": "a"}, f"k{n}"), spec) for n in range(1_000))
+        lines = (projects.line(CAMPAIGN, task({"text": "x"}, {"label": "a"}, n), spec) for n in range(1_000))
         return ["predictions" in line for line in lines]
 
     assert seen() == seen()

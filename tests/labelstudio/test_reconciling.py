@@ -39,6 +39,14 @@ def test_a_campaign_is_made_there_once(place: Place) -> None:
     assert len(place.fake.projects) == 1
 
 
+def test_what_a_model_answers_is_shown_to_nobody(place: Place) -> None:
+    place.open(tasks=1, model={"accept_above": 0.9, "audit": 0})
+    place.add("sure", prediction={"label": "pos", "score": 0.95})
+    place.add("unsure", prediction={"label": "pos", "score": 0.5})
+    assert place.push() == TasksSent(sent=2)
+    assert {task["meta"]["task_key"] for task in place.fake.tasks.values()} == {"t0", "unsure"}
+
+
 def test_a_project_whose_making_was_not_heard_of_is_found_again(place: Place) -> None:
     place.open()
     place.fake.deaf_after = "/api/projects/"

@@ -16,18 +16,19 @@ from perdure.errors import PerdureError
 from perdure.labeling.deliveries import Arrived, Delivery, Meaning, Unusable
 from perdure.labeling.spec import Campaign
 from perdure.messages.common import Json
+from perdure.messages.labeling import Assist
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unsent:
-    """A task that Label Studio may not have yet. ``model`` made the prediction."""
+    """A task that Label Studio may not have yet. ``assisted``: people audit what a model says of it."""
 
     id: UUID
     key: str
     payload: Json
     overlap: int
     prediction: Json | None = None
-    model: str | None = None
+    assisted: Assist | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from uuid import UUID
 from xml.sax.saxutils import quoteattr
 
 from perdure.errors import InvalidInput
-from perdure.keys import identity
+from perdure.labeling.assistance import guess, shown
 from perdure.labeling.labelstudio.ports import Unsent
 from perdure.labeling.spec import Campaign, Shows
 from perdure.messages.common import Json
@@ -63,7 +63,7 @@ def marker(campaign: UUID, name: str) -> str:
 def line(campaign: UUID, task: Unsent, spec: Campaign) -> Json:
     """The task as Label Studio imports it. Raises InvalidInput for a payload that cannot be shown."""
     made: Json = {"data": _data(task.payload, spec.shows), "meta": {"task_key": task.key, "perdure_campaign": str(campaign)}}
-    if prediction := _prediction(campaign, task, spec):
+    if prediction := _prediction(task, spec):
         made["predictions"] = [prediction]
     return made
 
@@ -91,24 +91,19 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _prediction(campaign: UUID, task: Unsent, spec: Campaign) -> Json | None:
+def _prediction(task: Unsent, spec: Campaign) -> Json | None:
     """What the model says, where people may see it and it is an answer: Label Studio takes any, and shows nothing of a wrong one.
 
-    A prediction belongs to the task there, not to who looks at it. So the blind share is one of tasks, the same on each attempt.
+    A prediction belongs to the task there, not to who looks at it; whether it is seen is the same wherever people label.
     """
     said = task.prediction or {}
-    label, score = said.get("label"), said.get("score")
-    if not spec.predictions.show or blind(campaign, task.key, spec.predictions.blind) or spec.check(label) is not None:
+    label, version = said.get("label"), said.get("version")
+    if not shown(task.id, task.prediction, task.assisted, spec) or spec.check(label) is not None:
         return None
     kind, value = ("choices", [label]) if spec.choices else ("number", label)
     made: Json = {"result": [{"from_name": CONTROL, "to_name": SHOWN, "type": kind, "value": {kind: value}}]}
-    if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
-        made["score"] = score
-    if task.model:
-        made["model_version"] = task.model
+    if known := guess(said):
+        made["score"] = known.confidence
+    if version is not None:
+        made["model_version"] = str(version)[:256]
     return made
-
-
-def blind(campaign: UUID, key: str, share: float) -> bool:
-    """Whether nobody sees what the model says about this task."""
-    return identity(campaign, "blind", key).int % 10_000 < share * 10_000

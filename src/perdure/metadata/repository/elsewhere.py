@@ -14,7 +14,7 @@ from perdure.errors import NotFound, PerdureError, Permanent
 from perdure.labeling.labelstudio.messages import SOURCE
 from perdure.labeling.labelstudio.ports import Elsewhere, Unsent
 from perdure.labeling.spec import load
-from perdure.messages.labeling import AnnotationStatus, TaskState
+from perdure.messages.labeling import AnnotationStatus, Assist, TaskState
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.messages import tell
@@ -79,6 +79,7 @@ class SentTaskRows(Rows):
             _tasks()
             .outerjoin(ref, ref.task_id == task.id)
             .where(task.campaign_id == campaign, task.state == TaskState.OPEN, ref.task_id.is_(None))
+            .where(task.assist.is_distinct_from(Assist.ACCEPT))  # those a model answers
             .order_by(task.priority.desc(), task.id)
             .limit(limit)
         )
@@ -178,12 +179,11 @@ class SentTaskRows(Rows):
 
 def _tasks() -> Select[Any]:
     task = t.Task
-    return select(task.id, task.key, task.payload, task.overlap, task.prediction, task.model_version_id)
+    return select(task.id, task.key, task.payload, task.overlap, task.prediction, task.assist)
 
 
 def _unsent(row: Row[Any]) -> Unsent:
-    model = str(row.model_version_id) if row.model_version_id else None
-    return Unsent(id=row.id, key=row.key, payload=row.payload, overlap=row.overlap, prediction=row.prediction, model=model)
+    return Unsent(id=row.id, key=row.key, payload=row.payload, overlap=row.overlap, prediction=row.prediction, assisted=row.assist)
 
 
 def _secrets(secret: str | None) -> list[dict[str, str | None]]:
