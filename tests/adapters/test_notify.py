@@ -6,8 +6,11 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -72,7 +75,6 @@ def settings(receiver: Receiver, tmp_path: Path) -> NotifySettings:
 def test_a_message_is_signed_over_its_raw_bytes(receiver: Receiver, settings: NotifySettings) -> None:
     notifier = Notifier(settings)
     assert notifier.send("hook", "msg_1", "ada@example.org", {"kind": "remind", "left": 3}).ok
-    notifier.close()
     [(path, headers, body)] = receiver.got
     assert path == "/told?by=perdure"
     assert headers["host"] == f"localhost:{receiver.server_port}"
@@ -105,7 +107,6 @@ def test_refusals_are_tried_again_later_and_gone_means_never(receiver: Receiver,
     assert notifier.send("hook", "a", "ada", {}).retry_after is None
     receiver.status = 500
     assert notifier.send("hook", "a", "ada", {}, attempt=len(notify.RETRIES)).retry_after is None
-    notifier.close()
 
 
 def test_an_unreachable_receiver_is_tried_again(settings: NotifySettings) -> None:
@@ -113,7 +114,29 @@ def test_an_unreachable_receiver_is_tried_again(settings: NotifySettings) -> Non
     found = notifier.send("hook", "a", "ada", {})
     assert (found.ok, found.retry_after) == (False, 5)
     assert "ConnectError" in found.problem
-    notifier.close()
+
+
+def test_a_receiver_that_drips_its_answer_is_left_in_time(settings: NotifySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        notifier = Notifier(settings.model_copy(update={"url": f"http://127.0.0.1:{server.getsockname()[1]}/"}))
+        began = time.monotonic()
+        found = notifier.send("hook", "a", "ada", {})
+        thread.join(10)
+    assert (found.ok, found.retry_after, found.problem) == (False, 5, "TimeoutError at 127.0.0.1")
+    assert time.monotonic() - began < 5
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +176,6 @@ def test_slack_and_hook_both(receiver: Receiver, settings: NotifySettings, tmp_p
     assert notifier.send("hook", "a", "ada", {"kind": "deadline"}).ok
     assert notifier.send("slack", "b", "ada", {"kind": "deadline"}).ok
     assert sorted("blocks" in json.loads(body) for _, _, body in receiver.got) == [False, True]
-    notifier.close()
 
 
 def test_a_channel_that_is_not_set_tells_nobody_and_a_secret_that_is_gone_is_tried_again(
@@ -162,8 +184,6 @@ def test_a_channel_that_is_not_set_tells_nobody_and_a_secret_that_is_gone_is_tri
     notifier = Notifier(settings)
     assert notifier.send("slack", "a", "ada", {}).ok
     assert receiver.got == []
-    notifier.close()
     broken = Notifier(settings.model_copy(update={"secret": "file:/nowhere"}))
     found = broken.send("hook", "a", "ada", {})
     assert (found.ok, found.retry_after) == (False, 5)
-    broken.close()

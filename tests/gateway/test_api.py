@@ -111,7 +111,7 @@ async def test_mistakes_are_named(client: Client, people: People, campaign: str)
     assert (await client.delete("/v1/campaigns", headers=owner)).status_code == 405
 
 
-async def test_tasks_are_imported_by_lines(client: Client, people: People, campaign: str) -> None:
+async def test_tasks_are_imported_by_lines_all_or_none(client: Client, people: People, campaign: str, senders: Senders) -> None:
     owner, path = people("owner"), f"/v1/campaigns/{campaign}/tasks:import"
     lines = b"".join(json.dumps({"key": f"n{n}", "payload": {"text": "x" * 100}}).encode() + b"\n" for n in range(2_500))
 
@@ -124,9 +124,11 @@ async def test_tasks_are_imported_by_lines(client: Client, people: People, campa
     assert (first.status_code, first.json()["tasks"], first.json()["added"]) == (202, 2_500, 2_500), first.text
     again = await client.post(path, content=chunks(), headers=headers)
     assert again.json() == {**first.json(), "added": 0}
-    wrong = await client.post(path, content=b'{"key": "a", "payload": {}}\n{"key": "b"}\n', headers=headers)
+    wrong = await client.post(path, content=lines.replace(b'"n', b'"m') + b'\n{"key": "b"}\n', headers=headers)
     assert (wrong.status_code, wrong.json()["field"]) == (422, "tasks")
-    assert "line 2" in wrong.json()["detail"]
+    assert "line 2,502" in wrong.json()["detail"]
+    there = senders.rows("select count(*) from task join campaign c on c.id = campaign_id where c.name = :name", name=campaign)
+    assert there == [(2_504,)]  # none of the wrong import
     assert (await client.post(path, content=b"x" * 3_000_000, headers=headers)).status_code == 413
     assert (await client.post(path, content=b"x", headers={**owner, "content-type": "text/csv"})).status_code == 415
 

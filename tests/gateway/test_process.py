@@ -16,6 +16,8 @@ from schemathesis import GenerationMode
 from schemathesis import checks as c
 
 from perdure.config import Settings
+from perdure.metadata.database import Database
+from perdure.metadata.repository import CampaignRows
 from tests.gateway.serving import Process, serving
 from tests.gateway.world import People, Senders, answers
 from tests.servers import Stack
@@ -70,6 +72,38 @@ def test_what_was_committed_is_a_duplicate_after_kill_9(
         assert again.status_code == 200
     assert senders.counted(campaign)[lease["task"]] == 1 + (lease["task"] == "t3")
     assert sum(senders.counted(campaign).values()) == 2
+
+
+def test_two_processes_say_the_same_of_a_lease(
+    stack: Stack, migrated: Settings, process: Process, people: People, senders: Senders, campaign: str, database: Database
+) -> None:
+    """Leased by one, given back or answered by the other, decided, closed: each tells what the rows say now."""
+    with serving(stack, migrated) as other:
+        ada = people("ada")
+        found = httpx.post(f"{process.url}/v1/campaigns/{campaign}/lease", json={"max": 4}, headers=ada).json()["leases"]
+        leases = sorted(found, key=lambda lease: str(lease["task"]))
+
+        def send(where: Process, number: int, what: str = "submit", **headers: str) -> httpx.Response:
+            body: dict[str, str] = {"lease_token": leases[number]["lease_token"]}
+            body |= {"value": "pos"} if what == "submit" else {}
+            path = f"{where.url}/v1/assignments/{leases[number]['assignment_id']}/{what}"
+            return httpx.post(path, json=body, headers={**ada, **headers})
+
+        assert send(other, 0, "release").status_code == 204
+        assert [send(each, 0).status_code for each in (process, other)] == [409, 409]
+        assert send(other, 1).status_code == 201
+        assert [(send(each, 1).status_code, send(each, 1).json()["duplicate"]) for each in (process, other)] == [(200, True)] * 2
+        rows = CampaignRows(database)
+        for who in ("bob", "eve"):
+            said = {"answers": [{"task": leases[2]["task"], "value": "neg", "key": who}]}
+            assert httpx.post(f"{other.url}/v1/campaigns/{campaign}/answers", json=said, headers=people(who)).status_code == 200
+        assert rows.tick(rows.named(campaign).id).decided == 1
+        late = [send(each, 2, **{"Idempotency-Key": f"late-{n}"}) for n, each in enumerate((process, other))]
+        assert [(each.status_code, each.json()["status"]) for each in late] == [(201, "late")] * 2
+        rows.close(rows.named(campaign).id, "enough")
+        gone = [send(each, 3, **{"Idempotency-Key": f"gone-{n}"}) for n, each in enumerate((process, other))]
+        assert [each.status_code for each in gone] == [410, 410]
+    assert senders.statuses(campaign)["t3"] == ["late", "late"]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))

@@ -6,6 +6,7 @@ name which changes its mind between check and connection cannot reach the inside
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import socket
@@ -20,7 +21,7 @@ from perdure.config import NotifySettings, resolve_secret
 from perdure.errors import InvalidInput
 from perdure.signing import sign
 
-TIMEOUT = 15.0  # seconds for a connection, and between two pieces of an answer
+TIMEOUT = 15.0  # seconds for a whole attempt: a receiver that drips its answer holds up nobody
 MOST_BYTES = 20_000  # of a body: it says what happened and where to look, not everything
 RETRIES = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds after each attempt; the specification's schedule
 
@@ -39,11 +40,7 @@ class Notifier:
 
     def __init__(self, settings: NotifySettings) -> None:
         self._settings = settings
-        self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
-
-    def close(self) -> None:
-        """Close connections."""
-        self._client.close()
+        self._trusted = httpx.create_ssl_context(trust_env=False)
 
     def send(self, channel: str, id: str, target: str, payload: dict[str, Any], attempt: int = 0) -> Sent:
         """Send the message *id* for *target* (a person or group) by *channel*, ``hook`` or ``slack``; by one that is not set, to nobody.
@@ -76,12 +73,8 @@ class Notifier:
         again = _again(attempt)
         try:
             address, name = outside(url, private=self._settings.allow_private)
-            request = self._client.build_request(
-                "POST", address, content=body, headers={**headers, "host": name}, extensions={"sni_hostname": name.split(":")[0]}
-            )
-            answer = self._client.send(request, stream=True)  # what it answers beside its status is not read
-            answer.close()
-        except (httpx.HTTPError, OSError) as err:
+            answer = asyncio.run(self._ask(address, body, {**headers, "host": name}))
+        except (httpx.HTTPError, OSError) as err:  # a TimeoutError is an OSError
             return Sent(ok=False, problem=f"{type(err).__name__} at {urlsplit(url).hostname}", retry_after=again)
         if answer.is_success:
             return Sent(ok=True)
@@ -90,6 +83,14 @@ class Notifier:
             return Sent(ok=False, problem=problem)
         wished = answer.headers.get("retry-after", "")
         return Sent(ok=False, problem=problem, retry_after=max(again or 0.0, float(wished)) if wished.isdigit() and again else again)
+
+    async def _ask(self, address: str, body: bytes, headers: dict[str, str]) -> httpx.Response:
+        """The status and headers; what it answers beside them is not read."""
+        client = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False, verify=self._trusted)
+        extensions = {"sni_hostname": headers["host"].split(":")[0]}
+        sending = client.stream("POST", address, content=body, headers=headers, extensions=extensions)
+        async with asyncio.timeout(TIMEOUT), client, sending as answer:
+            return answer
 
 
 def _again(attempt: int) -> float | None:

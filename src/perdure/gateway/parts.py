@@ -136,7 +136,7 @@ class Parts:
     async def held(self, assignment: UUID, token: UUID) -> Held | None:
         """What a lease is about; None where it is lost. One that was not made here is looked up, together with others.
 
-        One that ran out since is as good: an answer that comes late is kept, and `accept` says whether it counts.
+        What is known here may be lost since, by another process: `accept` looks again.
         """
         return self._leased.get((assignment, token)) or (await self._held([(assignment, token)]))[0]
 

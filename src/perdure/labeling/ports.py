@@ -73,7 +73,8 @@ class Held:
 class Incoming:
     """An answer on its way in, from whichever channel. ``lease`` (assignment, token) is that under which it was given, if any.
 
-    ``source`` and ``source_key`` name it for ever, ``revision`` orders its changes.
+    ``source`` and ``source_key`` name it for ever, ``revision`` orders its changes. With ``held`` it is refused where its lease is lost:
+    the task was given back, or leased anew. One that ran out is not lost.
     """
 
     task: str
@@ -88,6 +89,11 @@ class Incoming:
     reason: str | None = None
     duration_ms: int | None = None
     lease: tuple[UUID, UUID] | None = None
+    held: bool = False
+
+
+LEASE_LOST = "its lease is lost"
+"""The error of an answer that wanted to be ``held``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +249,7 @@ class Labels(Protocol):
         """Give a task back. Raises LeaseLost."""
 
     def held(self, leases: Sequence[tuple[UUID, UUID]]) -> list[Held | None]:
-        """What each lease (assignment, token) is about, whether it still runs or was answered before; None where it is lost."""
+        """What each lease (assignment, token) is about, whether it still runs, ran out or was answered; None where it is lost."""
 
     def accept(self, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
         """Every answer's status, in order; annotations, counters and outbox are one transaction. What does not fit gets its ``error``."""

@@ -16,7 +16,7 @@ from perdure.gateway.busy import BusyRoute
 from perdure.gateway.parts import Parts, Shared, text_field
 from perdure.gateway.problems import Refused, responses
 from perdure.gateway.repeats import IdempotencyKey, once
-from perdure.labeling.ports import Incoming
+from perdure.labeling.ports import LEASE_LOST, Incoming
 from perdure.messages.labeling import AnnotationStatus, AnswerResult, CampaignState
 from perdure.metadata.queries import named_task
 
@@ -87,7 +87,7 @@ async def skip(assignment: UUID, body: bodies.Skip, caller: Worker, shared: Shar
 async def _answer(shared: Parts, caller: Caller, assignment: UUID, token: UUID, key: str, **said: Any) -> JSONResponse:
     held = await shared.held(assignment, token)
     if held is None:
-        raise LeaseLost("this task is no longer in your hands", field="lease_token", remedy="lease again; an answer that was sent is kept")
+        raise _lost()
     if held.labeler != caller.principal:
         raise AccessDenied("this task is in somebody else's hands", field="lease_token", remedy="use the key with which it was leased")
     incoming = Incoming(
@@ -97,9 +97,12 @@ async def _answer(shared: Parts, caller: Caller, assignment: UUID, token: UUID, 
         source_key=key,
         event_time=datetime.now(UTC),
         lease=(assignment, token),
+        held=True,
         **said,
     )
     result = (await shared.accept(held.campaign, [incoming]))[0]
+    if result.error == LEASE_LOST:
+        raise _lost()
     if result.error:
         raise InvalidInput(result.error, field="value", remedy="send one of the campaign's answers, under a key of its own")
     if result.status is AnnotationStatus.LATE and not result.duplicate:
@@ -160,6 +163,10 @@ def _task_id(task: str) -> UUID:
         return UUID(task)
     except ValueError:
         raise InvalidInput("a task that is named by its key needs its campaign", field="campaign", remedy="name it in the body") from None
+
+
+def _lost() -> LeaseLost:
+    return LeaseLost("this task is no longer in your hands", field="lease_token", remedy="lease again; an answer that was sent is kept")
 
 
 def _source(caller: Caller) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -19,14 +20,16 @@ from perdure.gateway.problems import responses
 from perdure.gateway.repeats import IdempotencyKey, once
 from perdure.keys import identity
 from perdure.labeling import manifest
-from perdure.labeling.ports import NewTask
+from perdure.labeling.ports import CampaignRow, NewTask
 from perdure.messages.common import ArtifactRef
+from perdure.metadata.repository import CampaignRows
 
 router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
 LINES, JSON = "application/x-ndjson", "application/json"
 ROUTE = "/tasks:import"
 BATCH = 1_000
 BATCH_BYTES = 4 << 20
+IN_MEMORY = 8 << 20  # bytes of a body that wait in memory; more wait in a file
 _MANIFEST = TypeAdapter(bodies.Manifest)
 _MOST_MANIFEST = 100_000
 _EXAMPLE = '{"key": "m1", "payload": {"text": "hello"}}\n{"key": "m2", "payload": {"text": "WIN a prize"}, "gold": "spam"}\n'
@@ -50,8 +53,8 @@ _EXAMPLE = '{"key": "m1", "payload": {"text": "hello"}}\n{"key": "m2", "payload"
 async def import_tasks(request: Request, campaign: str, caller: Writer, shared: Shared, key: IdempotencyKey = None) -> JSONResponse:
     """Add tasks: lines with ``key`` and ``payload`` (``priority``, ``gold``, ``prediction``), or the address of such lines.
 
-    A key that is there already keeps its task, so the same import may be sent again. Lines are stored as they come: where one of them is
-    wrong, those before it are in.
+    A key that is there already keeps its task, so the same import may be sent again. No line is stored before all were read: where one is
+    wrong, none of them is in.
     """
     require_media(request, LINES, JSON)
     row = await shared.campaign(campaign)
@@ -69,19 +72,29 @@ async def import_tasks(request: Request, campaign: str, caller: Writer, shared: 
             return 202, {"import_id": str(id)}
 
         return await once(shared, caller, key, request, wanted, work)
-    seen, rows, added, waiting, size = hashlib.sha256(), 0, 0, list[NewTask](), 0
-    async for line in _split(request, seen):
-        rows += 1
-        if line.strip():
-            waiting.append(manifest.task(line, rows, row.spec))
-            size += len(line)
-        if len(waiting) >= BATCH or size >= BATCH_BYTES:
-            added += await shared.call(shared.campaigns.put_tasks, row.id, waiting)
-            waiting, size = [], 0
-    if waiting:
-        added += await shared.call(shared.campaigns.put_tasks, row.id, waiting)
+    seen, rows = hashlib.sha256(), 0
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as kept:
+        async for line in _split(request, seen):
+            rows += 1
+            if line.strip():
+                manifest.task(line, rows, row.spec)
+                kept.write(line + b"\n")
+        kept.seek(0)
+        added = await shared.call(_put, shared.campaigns, row, kept)
     answer = bodies.Imported(import_id=identity(row.id, "import", seen.hexdigest()), tasks=rows, added=added)
     return JSONResponse(answer.model_dump(mode="json"), 202)
+
+
+def _put(campaigns: CampaignRows, campaign: CampaignRow, lines: Iterable[bytes]) -> int:
+    """Store lines that were found to be right; how many were new."""
+    added, waiting, size = 0, list[NewTask](), 0
+    for number, line in enumerate(lines, 1):
+        waiting.append(manifest.task(line, number, campaign.spec))
+        size += len(line)
+        if len(waiting) >= BATCH or size >= BATCH_BYTES:
+            added += campaigns.put_tasks(campaign.id, waiting)
+            waiting, size = [], 0
+    return added + (campaigns.put_tasks(campaign.id, waiting) if waiting else 0)
 
 
 async def _split(request: Request, seen: Any) -> AsyncIterator[bytes]:

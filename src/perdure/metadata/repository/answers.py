@@ -15,7 +15,7 @@ from perdure.errors import NotFound
 from perdure.keys import canonical, digest, identity
 from perdure.labeling.acceptance import TOMBSTONE, Arrival, Earlier, Outcome, accept
 from perdure.labeling.consensus import ADJUDICATED
-from perdure.labeling.ports import Incoming
+from perdure.labeling.ports import LEASE_LOST, Incoming
 from perdure.labeling.spec import Campaign, Gold
 from perdure.labeling.spec import load as load_campaign
 from perdure.messages.common import Json
@@ -88,6 +88,7 @@ _JUDGED = """
     select task_id, labeler_id from annotation
      where task_id = any(cast(%(tasks)s as uuid[])) and labeler_id = any(cast(%(labelers)s as uuid[])) and judged
 """
+_HELD = "select id, lease_token from assignment where id = any(cast(%(leases)s as uuid[])) and state <> 'released'"
 # Two index scans: an OR of both would be neither. Statuses in these words, as the index has them: a parameter would not find it.
 # Sources and keys are not paired: that would be a filter over all answers of the campaign; what is found beyond is left out.
 _GIVEN = """
@@ -149,6 +150,7 @@ class _Batch:
     tasks: dict[str, _Task]
     labelers: dict[str, _Labeler]
     given: _Given
+    held: set[tuple[UUID, UUID]]
     annotations: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     changes: dict[UUID, AnnotationStatus] = field(default_factory=dict)
     touched: dict[str, _Task] = field(default_factory=dict)
@@ -188,13 +190,15 @@ class AnswerRows(Rows):
             "sources": list({answer.source for answer in answers}),
             "keys": list({answer.source_key for answer in answers}),
         }
-        _, owner, found, known, earlier = ask(
+        leases = [answer.lease[0] for answer in answers if answer.held and answer.lease]
+        _, owner, found, known, earlier, held = ask(
             session,
             (_LOCK, {"lock": _lock_number(campaign)}),
             (_CAMPAIGN, {"campaign": campaign, "tenant": self._tenant}),
             (_TASKS, {"campaign": campaign, "keys": keys}),
             (_LABELERS, {"ids": list(principals)}),
             (_GIVEN, given),
+            (_HELD, {"leases": leases}),
         )
         if not owner:
             raise NotFound(f"there is no campaign {campaign}", field="campaign")
@@ -233,6 +237,7 @@ class AnswerRows(Rows):
             },
             judged={(row.task_id, row.labeler_id) for row in judged},
             given=_given(earlier, tasks.values(), answers),
+            held={(row.id, row.lease_token) for row in held},
         )
 
     def _spec(self, digest: str, raw: Json) -> Campaign:
@@ -258,6 +263,8 @@ class AnswerRows(Rows):
         task = batch.touched.get(answer.task) or batch.tasks.get(answer.task)
         if task is None:
             return AnswerResult(task=answer.task, error="there is no such task in this campaign")
+        if answer.held and answer.lease not in batch.held:
+            return AnswerResult(task=answer.task, error=LEASE_LOST)
         if not answer.skip and not answer.deleted and (wrong := batch.spec.check(answer.value)):
             return AnswerResult(task=answer.task, error=wrong)
         labeler, name = batch.labelers[answer.labeler], _name(answer.source, answer.source_key)

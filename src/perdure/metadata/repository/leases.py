@@ -113,14 +113,14 @@ class LabelRows(AnswerRows):
             return result
 
     def held(self, leases: Sequence[tuple[UUID, UUID]]) -> list[Held | None]:
-        """What the *leases* (assignment, token) are about, whether they still run or were answered before; None for one that is lost."""
+        """What the *leases* (assignment, token) are about, whether they still run, ran out or were answered; None for one that is lost."""
         query = (
             select(t.Assignment.id, t.Assignment.lease_token, t.Task.campaign_id, t.Task.key, t.Labeler.principal)
             .select_from(t.Assignment)
             .join(t.Task, t.Task.id == t.Assignment.task_id)
             .join(t.Labeler, t.Labeler.id == t.Assignment.labeler_id)
             .where(t.Assignment.id.in_({assignment for assignment, _ in leases}), t.Assignment.tenant == self._tenant)
-            .where(t.Assignment.state.in_((AssignmentState.LEASED, AssignmentState.SUBMITTED, AssignmentState.SKIPPED)))
+            .where(t.Assignment.state != AssignmentState.RELEASED)
         )
         with self._database.transaction() as session:
             found = {
