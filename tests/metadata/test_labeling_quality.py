@@ -20,7 +20,7 @@ from perdure.labeling.spec import Overlap
 from perdure.messages.labeling import AnnotationStatus, CampaignState
 from perdure.metadata.database import Database
 from perdure.metadata.queries.affected import affected
-from perdure.metadata.repository import leases
+from perdure.metadata.repository import leases, measuring
 from tests.metadata.test_labeling import Campaign, said
 
 S = AnnotationStatus
@@ -320,3 +320,63 @@ def test_a_model_and_a_person_who_disagree_ask_somebody_else(database: Database,
     work(campaign, "ham", by="bob")
     campaign.rows.tick(campaign.id)
     assert (exported(campaign)["t0"]["label"], len(exported(campaign)["t0"]["opinions"])) == ("ham", 3)
+
+
+# --- what ends it ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_budget_of_labels_counts_what_people_said(database: Database) -> None:
+    campaign = Campaign(database, tasks=4, budget={"labels": 3}, model={**RULE, "audit": 0})
+    campaign.rows.put_tasks(campaign.id, [NewTask(key="sure", payload={}, prediction={"label": "ham", "confidence": 1})])
+    gold(campaign, 1)
+    campaign.answer(said("t0"), said("g0", "ham"), said("t1", None, skip=True))
+    assert campaign.rows.tick(campaign.id).over is None
+    campaign.answer(said("t1", "ham", by="bob"))
+    measured_again(campaign)
+    assert campaign.rows.tick(campaign.id).over == "the budget of 3 labels is spent"
+    assert campaign.rows.close(campaign.id, "the budget of 3 labels is spent", only_if_over=True).state is CampaignState.CLOSED
+
+
+def test_a_budget_of_hours_adds_up_what_answers_took(database: Database) -> None:
+    campaign = Campaign(database, tasks=4, budget={"hours": 1.5})
+    campaign.answer(said("t0", duration_ms=1_800_000), said("t1", duration_ms=-5), said("t2"))
+    assert campaign.rows.tick(campaign.id).over is None
+    campaign.answer(said("t3", by="bob", duration_ms=2_000_000_000))  # somebody went home: one hour at most
+    measured_again(campaign)
+    tick = campaign.rows.tick(campaign.id)
+    assert tick.over == "the budget of 1.5 hours is spent"
+    measured = campaign.rows.campaign(campaign.id).measured
+    assert measured is not None
+    assert measured["hours"] == pytest.approx(1.5)
+
+
+def test_what_was_measured_just_now_is_looked_at_later(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "SELDOM", 1e6)
+    campaign = Campaign(database, tasks=2, budget={"labels": 1})
+    assert campaign.rows.tick(campaign.id).due is None
+    campaign.answer(said("t0"))
+    tick = campaign.rows.tick(campaign.id)
+    assert (tick.over, bool(tick.due and tick.due.total_seconds() > 0)) == (None, True)
+    measured_again(campaign)
+    assert campaign.rows.tick(campaign.id).over == "the budget of 1 labels is spent"
+
+
+@pytest.mark.parametrize(("differing", "over"), [(1, True), (8, False)])
+def test_labelers_who_agree_are_enough(database: Database, differing: int, over: bool) -> None:
+    campaign = Campaign(database, tasks=60, overlap={"labels": 2, "most": 2}, stop={"alpha": 0.8, "least": 40})
+    for n in range(39):
+        one = "ham" if n % 2 else "spam"
+        campaign.answer(said(f"t{n}", one, by="ada"), said(f"t{n}", "spam" if n < 2 * differing else one, by="bob"))
+    assert campaign.rows.tick(campaign.id).over is None  # not enough to judge by
+    campaign.answer(said("t50", "ham", by="ada"), said("t50", "ham", by="bob"))
+    measured_again(campaign)
+    tick = campaign.rows.tick(campaign.id)
+    assert (tick.over is not None) == over
+    assert tick.over is None or tick.over.startswith("labelers agree: alpha is at least 0.")
+
+
+def measured_again(campaign: Campaign) -> None:
+    """It is time again."""
+    with campaign.database.transaction() as session:
+        query = text("update campaign set measured = measured || jsonb_build_object('again', cast(:past as text)) where id = :id")
+        session.execute(query, {"id": campaign.id, "past": "2026-01-01T00:00+00:00"})

@@ -35,6 +35,7 @@ class CampaignRow:
     deadline: datetime | None = None
     closed_at: datetime | None = None
     closed_reason: str | None = None
+    measured: Json | None = None  # labels and hours spent, and agreement, as they were when a rule about them was last looked at
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,26 @@ class LabelStudio(_Part):
     project: int | None = Field(None, ge=1, description="a project that is there; default: a new one is made")
 
 
+class Budget(_Part):
+    """What people's work may cost, at most. It is looked at from time to time, so somewhat more may come in."""
+
+    labels: int | None = Field(None, ge=1, description="answers of people that count")
+    hours: float | None = Field(None, gt=0, description="time that answers took, as they tell it; each at most one hour")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.labels is None and self.hours is None:
+            raise ValueError("a budget needs `labels` or `hours`")
+        return self
+
+
+class Stop(_Part):
+    """Enough is known once labelers agree: the lower bound (95 %) of Krippendorff's alpha is at least ``alpha``."""
+
+    alpha: float = Field(ge=-1, le=1, description="least alpha, with confidence")
+    least: int = Field(200, ge=2, description="tasks with two opinions or more before it is judged")
+
+
 class Campaign(_Part):
     """What people are asked."""
 
@@ -111,6 +131,8 @@ class Campaign(_Part):
     predictions: Predictions = Predictions()
     model: Model | None = Field(None, description="lets a model answer what it is sure of")
     quota: int | None = Field(None, ge=1, description="decided tasks after which it is over; default: all")
+    budget: Budget | None = Field(None, description="labels or hours after which it is over")
+    stop: Stop | None = Field(None, description="agreement of labelers from which on it is over")
     deadline: Duration | None = Field(None, description="time from its opening after which it closes, complete or not", examples=["14d"])
     ladder: list[Rung] = Field(default_factory=list, max_length=20)
     lease: Duration = duration("15m", "how long a task stays in somebody's hands without a word")
@@ -125,6 +147,10 @@ class Campaign(_Part):
             raise ValueError("two choices are the same")
         if self.ladder and self.deadline is None:
             raise ValueError("a ladder needs a deadline")
+        if self.standing and (self.budget or self.stop):
+            raise ValueError("a standing campaign has no `budget` and no `stop`: somebody closes it")
+        if self.stop and self.overlap.labels < 2:
+            raise ValueError("`stop` needs `overlap.labels` of 2 or more: else only those are asked twice who are in doubt")
         if self.consensus is Method.DAWID_SKENE and not self.choices:
             raise ValueError("`dawid_skene` needs choices: numbers are decided by their median")
         if self.model is not None and not self.choices:

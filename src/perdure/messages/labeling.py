@@ -148,7 +148,7 @@ class Tick:
     rejected: int
     open: int
     state: CampaignState
-    over: str | None = None  # the reason to close: quota, deadline, command
+    over: str | None = None  # the reason to close: quota, budget, agreement, deadline, command
     next_look: timedelta = timedelta(minutes=1)  # without a poke, in case one was lost
     due: timedelta | None = None  # until the next rung of the ladder, or the deadline
     more: bool = False  # the tick stopped at its own limit: look again at once

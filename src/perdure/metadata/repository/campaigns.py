@@ -343,6 +343,7 @@ def campaign_row(row: t.Campaign) -> CampaignRow:
         deadline=row.deadline,
         closed_at=row.closed_at,
         closed_reason=row.closed_reason,
+        measured=row.measured,
     )
 
 

@@ -28,6 +28,7 @@ from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.answers import own_campaign, poke, share_campaign
 from perdure.metadata.repository.assisting import assist_campaign, failing_models
 from perdure.metadata.repository.campaigns import PlainCampaignRows, campaign_row
+from perdure.metadata.repository.measuring import ended, measure
 from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
 
@@ -42,6 +43,7 @@ class CampaignRows(PlainCampaignRows):
         """Decide up to *limit* tasks, climb the ladder, say whether the campaign is over."""
         requeue_blocked(self._database, self._tenant)
         assisted = assist_campaign(self._database, self._tenant, campaign, limit)
+        unmeasured = measure(self._database, campaign)
         with self._database.transaction() as session:
             share_campaign(session, campaign)
             query = select(t.Campaign).where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant)
@@ -58,7 +60,7 @@ class CampaignRows(PlainCampaignRows):
             self._climb(session, row, spec, row.total - row.decided - row.rejected, closing=True)
             over = self._over(session, row, spec, importing=bool(imports))
             failed = over is None and bool(failing_models(session, campaign, spec))  # found out just now: it does not end like this
-            due = self._until_due(row, spec, self._now(session))
+            ahead = (self._until_due(row, spec, self._now(session)), unmeasured)
             unfinished = row.total - row.decided - row.rejected
         return Tick(
             total=row.total,
@@ -68,7 +70,7 @@ class CampaignRows(PlainCampaignRows):
             state=row.state,
             over=over,
             next_look=IDLE if decided.looked else ASLEEP,
-            due=due,
+            due=min((each for each in ahead if each is not None), default=None),
             more=decided.looked >= limit or lowered or assisted or failed,
             imports=imports if row.state is not CampaignState.CLOSED else [],
         )
@@ -198,6 +200,8 @@ class CampaignRows(PlainCampaignRows):
             return None
         if spec.quota is not None and row.decided >= spec.quota:
             return f"the quota of {spec.quota} is reached"
+        if (reason := ended(row.measured, spec)) is not None:
+            return reason
         if row.deadline is not None and self._now(session) >= row.deadline:
             return "the deadline is over"
         if row.total and not importing and row.decided + row.rejected >= row.total:
