@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from schemathesis import GenerationMode
 from schemathesis import checks as c
 
 from perdure.config import Settings
+from perdure.messages.labeling import CampaignCommand
 from perdure.metadata.database import Database
 from perdure.metadata.repository import CampaignRows
 from tests.gateway.serving import Process, serving
@@ -32,7 +35,7 @@ CHECKS = [
 ]
 DIES = """
 import os, signal
-from perdure.metadata.repository import DeliveryRows, LabelRows
+from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, LabelRows
 from perdure.config import Settings
 
 def last_words(rows, name):
@@ -42,8 +45,7 @@ def last_words(rows, name):
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(rows, name, killed)
 
-last_words(LabelRows, "accept")
-last_words(DeliveryRows, "receive")
+{words}
 from perdure.gateway.__main__ import main
 main(Settings())
 """
@@ -64,7 +66,7 @@ def test_what_was_committed_is_a_duplicate_after_kill_9(
     path = f"/v1/assignments/{lease['assignment_id']}/submit"
     sent = hook.signed(answers({"task": "t3", "value": "pos", "labeler": "bob"}))
     for where, request in ((path, submit), (hook.path, sent)):
-        with serving(stack, migrated, DIES) as dying:
+        with serving(stack, migrated, DIES.format(words='last_words(LabelRows, "accept"); last_words(DeliveryRows, "receive")')) as dying:
             with pytest.raises(httpx.TransportError):
                 httpx.post(dying.url + where, **request)
             assert dying.wait() == -signal.SIGKILL
@@ -72,6 +74,30 @@ def test_what_was_committed_is_a_duplicate_after_kill_9(
         assert again.status_code == 200
     assert senders.counted(campaign)[lease["task"]] == 1 + (lease["task"] == "t3")
     assert sum(senders.counted(campaign).values()) == 2
+
+
+@pytest.mark.parametrize(("words", "done"), [('last_words(CampaignRows, "command")', False), ('last_words(AccessRows, "once")', True)])
+def test_a_command_and_its_answer_are_one(
+    words: str, done: bool, stack: Stack, migrated: Settings, process: Process, people: People, database: Database, campaign: str
+) -> None:
+    """Killed after the command's rows were written: nothing is left. Killed after the commit: it is answered as it would have been."""
+    rows, headers = CampaignRows(database), {**people("owner"), "Idempotency-Key": f"k-{campaign}"}
+    request: dict[str, Any] = {"json": {"reason": "lunch", "expected_version": 1}, "headers": headers}
+    with serving(stack, migrated, DIES.format(words=words)) as dying:
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{dying.url}/v1/campaigns/{campaign}/pause", **request)
+        assert dying.wait() == -signal.SIGKILL
+    assert rows.named(campaign).version == 1 + done
+    rows.command(rows.named(campaign).id, "extend", "since", CampaignCommand(deadline=datetime.now(UTC) + timedelta(days=9)))
+    path = f"{process.url}/v1/campaigns/{campaign}/pause"
+    again = [httpx.post(path, **request) for _ in range(2)]
+    if done:  # as the campaign was then
+        assert [(each.status_code, each.json()["version"]) for each in again] == [(200, 2)] * 2
+        assert [each.headers.get("Idempotency-Replayed") for each in again] == ["true"] * 2
+    else:  # made for a version that has passed: neither is it done, nor is a refusal kept
+        assert [(each.status_code, each.json()["field"]) for each in again] == [(409, "expected_version")] * 2
+    other = httpx.post(path, json={"reason": "tea"}, headers=headers)
+    assert other.status_code == (422 if done else 200)
 
 
 def test_two_processes_say_the_same_of_a_lease(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -42,6 +43,7 @@ class Database:
             json_serializer=dumps,
         )
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._joined = threading.local()
 
     @classmethod
     @contextmanager
@@ -60,8 +62,24 @@ class Database:
         Raises `StoreUnavailable` where the connection is lost. If that was during COMMIT, it may have taken: every key is made by the
         caller, so the same operation again finds its own rows. Raises `AccessDenied`, `StorageFull` and `SchemaTooOld` likewise.
         """
+        outer: Session | None = getattr(self._joined, "session", None)
+        if outer is not None:
+            yield outer
+            outer.flush()
+            outer.expire_all()  # as every transaction reads anew
+            return
         with translated(), self._sessions.begin() as session:
             yield session
+
+    @contextmanager
+    def joined(self) -> Iterator[Session]:
+        """All transactions of this thread inside the block are one: all that they wrote is committed, or none of it."""
+        with self.transaction() as session:
+            self._joined.session = session
+            try:
+                yield session
+            finally:
+                self._joined.session = None
 
     def close(self) -> None:
         """Close all connections."""

@@ -147,12 +147,12 @@ async def adjudicate(
 ) -> JSONResponse:
     """Decide a task by hand, by its id, or by its key with the campaign in the body. Its own labelers may not."""
 
-    async def work() -> tuple[int, Any]:
+    def work() -> tuple[int, Any]:
         if body.campaign is None:
-            campaign, name = await shared.call(named_task, shared.database, _task_id(task))
+            campaign, name = named_task(shared.database, _task_id(task))
         else:
-            campaign, name = (await shared.campaign(body.campaign)).id, text_field(task, "task")
-        await shared.call(shared.campaigns.adjudicate, campaign, name, caller.principal, body.value, body.reason)
+            campaign, name = shared.campaigns.campaign(shared.campaign_id(body.campaign)).id, text_field(task, "task")
+        shared.campaigns.adjudicate(campaign, name, caller.principal, body.value, body.reason)
         return 201, {"task": name, "label": body.value}
 
     return await once(shared, caller, key, request, body, work)

@@ -33,9 +33,8 @@ async def decide(
 ) -> JSONResponse:
     """Vote. 409: it is decided, you have said otherwise, or are no approver; 412: the evidence is not what you saw."""
 
-    async def work() -> tuple[int, Any]:
-        state = await shared.call(
-            shared.promotions.vote_on,
+    def work() -> tuple[int, Any]:
+        state = shared.promotions.vote_on(
             approval,
             VoteDecision(body.decision),
             caller.principal,

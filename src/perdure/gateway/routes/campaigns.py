@@ -31,18 +31,19 @@ async def open_campaign(
 ) -> JSONResponse:
     """Open a campaign and start its workflow. 200: it was there already."""
 
-    async def work() -> tuple[int, Any]:
+    def work() -> tuple[int, Any]:
         there = True
         try:
-            await shared.campaign(body.name)
+            shared.campaigns.named(body.name)
         except NotFound:
             there = False
         spec = body.spec.model_dump(mode="json")
-        row = await shared.call(shared.campaigns.open, body.name, spec, f"campaign/{body.name}", caller.principal)
-        await shared.start_campaign(row)
+        row = shared.campaigns.open(body.name, spec, f"campaign/{body.name}", caller.principal)
         return 200 if there else 201, bodies.CampaignDetail.of(row).model_dump(mode="json")
 
-    return await once(shared, caller, key, request, body, work)
+    answer = await once(shared, caller, key, request, body, work)
+    await shared.start_campaign(await shared.campaign(body.name))  # each time: a process may have died before
+    return answer
 
 
 @router.get("", responses=responses(401, 403))

@@ -54,8 +54,8 @@ async def close(
 async def _command(
     kind: str, request: Request, campaign: str, body: bodies.Command, key: str | None, caller: Caller, shared: Parts
 ) -> JSONResponse:
-    async def work() -> tuple[int, Any]:
-        row = await shared.campaign(campaign)
+    def work() -> tuple[int, Any]:
+        id = shared.campaigns.campaign(shared.campaign_id(campaign)).id
         said = CampaignCommand(
             actor=caller.principal,
             reason=body.reason,
@@ -63,7 +63,7 @@ async def _command(
             deadline=body.deadline if isinstance(body, bodies.Extend) else None,
         )
         command_id = f"http/{caller.principal}/{key}" if key else f"http/{uuid4()}"
-        after = await shared.call(shared.campaigns.command, row.id, kind, command_id, said)
+        after = shared.campaigns.command(id, kind, command_id, said)
         return 202 if kind == "close" else 200, bodies.CampaignView.of(after).model_dump(mode="json")
 
     return await once(shared, caller, key, request, body, work)

@@ -67,8 +67,8 @@ async def import_tasks(request: Request, campaign: str, caller: Writer, shared: 
                 first["msg"], field=".".join(map(str, first["loc"])) or "body", remedy='send {"uri": "s3://...", "sha256": "..."}'
             ) from None
 
-        async def work() -> tuple[int, Any]:
-            id = await shared.call(shared.campaigns.announce, row.id, ArtifactRef(uri=wanted.uri, sha256=wanted.sha256))
+        def work() -> tuple[int, Any]:
+            id = shared.campaigns.announce(row.id, ArtifactRef(uri=wanted.uri, sha256=wanted.sha256))
             return 202, {"import_id": str(id)}
 
         return await once(shared, caller, key, request, wanted, work)

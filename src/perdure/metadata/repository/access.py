@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -184,28 +185,24 @@ class AccessRows(Rows):
 
     # --- repeated requests ---------------------------------------------------------------------------------------------
 
-    def answered(self, principal: str, key: str) -> Answered | None:
-        """What this caller was answered under this key."""
-        with self._database.transaction() as session:
-            row = session.get(t.IdempotentRequest, self._request(principal, key))
-            if row is None:
-                return None
-            return Answered(route=row.route, request_sha256=row.request_sha256, status=row.status, response=row.response)
+    def once(
+        self, principal: str, key: str, route: str, request_sha256: str, work: Callable[[], tuple[int, Json]]
+    ) -> tuple[Answered, bool]:
+        """What this caller was answered under this key, and whether that is new: else *work* is done, in one transaction with its answer.
 
-    def keep_answer(self, principal: str, key: str, answer: Answered) -> None:
-        """Remember what was answered; the first answer stays."""
-        with self._database.transaction() as session:
-            self._add(
-                session,
-                t.IdempotentRequest,
-                id=self._request(principal, key),
-                principal=plain(principal),
-                key=plain(key),
-                route=answer.route,
-                request_sha256=answer.request_sha256,
-                status=answer.status,
-                response=answer.response,
-            )
+        The same key at the same time waits for the first. Where *work* raises, nothing is kept. What was answered before may be to another
+        request: the caller compares.
+        """
+        with self._database.joined() as session:
+            self._lock(session, "request", principal, key)
+            row = session.get(t.IdempotentRequest, self._request(principal, key))
+            if row is not None:
+                return Answered(route=row.route, request_sha256=row.request_sha256, status=row.status, response=row.response), False
+            status, response = work()
+            values = {"route": route, "request_sha256": request_sha256, "status": status, "response": response}
+            named = {"id": self._request(principal, key), "principal": plain(principal), "key": plain(key)}
+            self._add(session, t.IdempotentRequest, **named, **values)
+            return Answered(route=route, request_sha256=request_sha256, status=status, response=response), True
 
     def _request(self, principal: str, key: str) -> UUID:
         return identity(self._tenant, "request", principal, key)
