@@ -104,6 +104,7 @@ class GatewaySettings(_Group):
     port: int = Field(8400, description="port on which it listens")
     url: str | None = Field(None, description="address by which people reach it, for links; unset: host and port")
     max_body: int = Field(8 * 1024 * 1024, description="bytes of a body that are read; an import of tasks may be longer")
+    hook_rate: float | None = Field(None, gt=0, description="messages a second that one process takes of one hook; unset: as many as come")
 
 
 class LabelStudioSettings(_Group):

@@ -9,7 +9,8 @@ The type name is what survives the wire (Temporal, S3, Postgres), so it is stabl
     │  ├─ ClusterUnavailable  Ray
     │  ├─ TrackingUnavailable MLflow
     │  ├─ LabelStudioUnavailable
-    │  └─ TemporalUnavailable Temporal
+    │  ├─ TemporalUnavailable Temporal
+    │  └─ RateLimited         whoever sends too much
     └─ Permanent              trying again would change nothing
        ├─ InvalidInput        a request, specification or argument is wrong
        │  └─ UnknownTrainer
@@ -94,6 +95,10 @@ class TemporalUnavailable(Transient):
     """The Temporal server, or every worker behind it, does not answer."""
 
     part = "Temporal"
+
+
+class RateLimited(Transient):
+    """More was sent than is taken in such a time."""
 
 
 class Permanent(PerdureError):

@@ -10,12 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
 
+from perdure.config import GatewaySettings
 from perdure.gateway.hooks import PROVIDERS, Malformed, Unproven
 from perdure.gateway.parts import Parts
+from perdure.gateway.rates import Rates
 from perdure.metadata.tables import HookProvider
 from tests.gateway.world import Senders, answers, payload
 
@@ -292,3 +295,34 @@ async def test_bodies_have_a_limit(client: httpx.AsyncClient, senders: Senders, 
     response = await client.post(hook.path, headers=large["headers"], content=unannounced())
     assert response.status_code == 413
     assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_what_was_saved_may_be_used_at_once() -> None:
+    now = 0.0
+    rates = Rates(0.5, lambda: now)
+    assert [rates.wait("a") for _ in range(6)] == [0, 0, 0, 0, 0, 2]
+    assert rates.wait("b") == 0
+    now = 1.0
+    assert rates.wait("a") == 1
+    now = 2.0
+    assert [rates.wait("a") for _ in range(2)] == [0, 2]
+    now = 1_000.0
+    assert [rates.wait("a") for _ in range(6)] == [0, 0, 0, 0, 0, 2]
+
+
+async def test_a_hook_that_sends_too_much_is_told_when_to_send_again(
+    client: httpx.AsyncClient, app: FastAPI, senders: Senders, campaign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = app.state.parts.settings.model_copy(update={"gateway": GatewaySettings(hook_rate=0.1)})
+    monkeypatch.setattr(app.state.parts, "settings", limited)
+    monkeypatch.setattr(app.state.parts, "rates", Rates(0.1))
+    hook, other = senders.hook(campaign=campaign), senders.hook(campaign=campaign)
+    forged = {**hook.signed(answers({"task": "t0", "value": "pos"}))}
+    forged["headers"] = {**forged["headers"], "webhook-signature": "v1,x"}
+    assert (await client.post(hook.path, **forged)).status_code == 401  # takes nothing of what the hook has
+    sent = [hook.signed(answers({"task": f"t{n}", "value": "pos", "labeler": "ada"})) for n in range(2)]
+    assert [(await client.post(hook.path, **each)).status_code for each in sent] == [202, 429]
+    refused = await client.post(hook.path, **sent[1])
+    assert (refused.json()["type"], refused.headers["retry-after"]) == ("RateLimited", "10")
+    assert (await client.post(other.path, **other.signed(answers({"task": "t1", "value": "pos"})))).status_code == 202
+    assert senders.counted(campaign) == {"t0": 1, "t1": 1, "t2": 0, "t3": 0}

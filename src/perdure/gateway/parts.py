@@ -21,6 +21,7 @@ from temporalio.service import RPCError
 from perdure.config import Settings
 from perdure.errors import InvalidInput, NotFound, TemporalUnavailable
 from perdure.gateway.auth import Keys
+from perdure.gateway.rates import Rates
 from perdure.gateway.together import Together
 from perdure.keys import identity
 from perdure.labeling.ports import CampaignRow, Held, Incoming, Lease
@@ -50,6 +51,7 @@ class Parts:
         self._held: Together[tuple[UUID, UUID], Held | None] = Together(lambda leases: self.call(self.labels.held, leases))
         self._leased: dict[tuple[UUID, UUID], Held] = {}
         self._writers: dict[UUID, Together[Incoming, AnswerResult]] = {}
+        self.rates = Rates(settings.gateway.hook_rate) if settings.gateway.hook_rate else None
         self._hooks: dict[str, tuple[float, Hook]] = {}
         self._temporal: Client | None = None
         self._connecting = asyncio.Lock()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from perdure.errors import AccessDenied, InvalidInput, NotFound, StoreUnavailable
+from perdure.errors import AccessDenied, InvalidInput, NotFound, RateLimited, StoreUnavailable
 from perdure.gateway import bodies
 from perdure.gateway.hooks import KEPT_HEADERS, PROVIDERS, Malformed, Unproven, fingerprint, secret_for
 from perdure.gateway.limits import require_media
@@ -28,7 +28,7 @@ _log = logging.getLogger("perdure.gateway")
     "/{hook}",
     status_code=202,
     response_model=bodies.DeliveryView,
-    responses={200: {"model": bodies.DeliveryView, "description": "It was there already"}, **responses(401, 404, 410, 415)},
+    responses={200: {"model": bodies.DeliveryView, "description": "It was there already"}, **responses(401, 404, 410, 415, 429)},
     openapi_extra={
         "requestBody": {"required": True, "content": {kind: {} for each in PROVIDERS.values() for kind in each.media}},
     },
@@ -50,6 +50,9 @@ async def deliver(request: Request, hook: str, shared: Shared) -> JSONResponse:
         ) from None
     except Unproven as err:
         raise Refused(401, AccessDenied(str(err), field="headers", remedy="sign with the hook's secret, now")) from None
+    if shared.rates and (wait := shared.rates.wait(found.id)):  # of those who proved themselves: nobody else can use it up
+        limit = f"the hook {hook!r} takes {shared.settings.gateway.hook_rate:g} messages a second"
+        raise Refused(429, RateLimited(limit, field="hook", remedy=f"send it again in {wait} seconds"), {"Retry-After": str(wait)})
     message = provider.read(found, body, received)
     arrived = Arrived(
         hook=found.id,
