@@ -57,5 +57,5 @@ def test_names_and_files(name: str, file: bool) -> None:
 def test_steps() -> None:
     assert step("train") is StepKind.TRAIN
     assert step(None) is None
-    with pytest.raises(InvalidInput, match="one of prepare, train, evaluate, promote"):
+    with pytest.raises(InvalidInput, match="one of prepare, train, evaluate, label, promote"):
         step("fit")

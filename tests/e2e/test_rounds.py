@@ -19,10 +19,11 @@ from sqlalchemy import text
 from perdure import packaging
 from perdure.config import Settings
 from perdure.local import ports
+from perdure.messages.labeling import WITHDRAWN, CampaignState
 from perdure.metadata.database import Database
 from perdure.metadata.queries import StepDetail, lineage
 from perdure.metadata.queries.affected import affected
-from perdure.metadata.repository import AccessRows
+from perdure.metadata.repository import AccessRows, CampaignRows
 from perdure.metadata.tables import HookProvider
 from perdure.metadata.upgrade import upgrade
 from tests.e2e.by_hand import Training, Worker, until
@@ -74,13 +75,12 @@ def relaying(stack: Stack, settings: Settings, log: Path) -> Iterator[None]:
 class Run(Training):
     """A run that asks."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        name = f"asks-{uuid4().hex[:8]}"
+    def __init__(self, settings: Settings, folder: Path, name: str, key: str) -> None:
         rows = [f"{kind if n % 8 == 0 else ''}\t{n}\t{n % 7}" for n, kind in TRUTH.items()]
         (folder / "rows.tsv").write_text("\n".join(["kind\tnumber\tsize", *rows]) + "\n")
         (folder / "pipeline.yaml").write_text(SPEC.replace("NAME", name))
         packaging.apply(folder / "pipeline.yaml", settings, actor="test")
-        self.settings, self.workflow_id = settings, f"run/{name}/1"
+        self.settings, self.workflow_id = settings, f"run/{name}/{key}"
         self.do(lambda client, _: client.start_workflow("TrainingPipeline", {"pipeline": name}, id=self.workflow_id, task_queue="perdure"))
 
     def label(self, round: int) -> StepDetail | None:
@@ -118,7 +118,7 @@ def killed(worker: Worker) -> None:
 
 
 def test_people_teach_a_run_whatever_is_killed(stack: Stack, settings: Settings, tmp_path: Path) -> None:
-    environment = stack.environment(settings)
+    environment, name = stack.environment(settings), f"asks-{uuid4().hex[:8]}"
 
     def started(number: int) -> Worker:
         worker = Worker(environment, tmp_path / f"worker-{number}.log")
@@ -127,7 +127,7 @@ def test_people_teach_a_run_whatever_is_killed(stack: Stack, settings: Settings,
 
     with serving(stack, settings) as gateway, relaying(stack, settings, tmp_path / "relay.log"):
         worker = started(1)
-        run = Run(settings, tmp_path)
+        run = Run(settings, tmp_path, name, "1")
         until(lambda: run.label(0), 90)
         killed(worker)  # while the pool is scored
         worker = started(2)
@@ -138,6 +138,10 @@ def test_people_teach_a_run_whatever_is_killed(stack: Stack, settings: Settings,
         second = run.asks(1)
         answer(settings, tmp_path, gateway.url, second)
         result = run.result()
+        again = Run(settings, tmp_path, name, "2")
+        third = again.asks(0)
+        again.do(lambda client, handle: handle.execute_update("cancel", {"actor": "ann"}))
+        cancelled = again.result()
         worker.end()
     assert (result["state"], result["released"], result["asked_until"]) == ("succeeded", True, "2 rounds of questions are the most")
     assert [(each["labeled"], each["version"]) for each in result["rounds"]] == [(0, 1), (20, 2), (40, 3)]
@@ -157,6 +161,11 @@ def test_people_teach_a_run_whatever_is_killed(stack: Stack, settings: Settings,
         assert {edge["sha256"] for edge in lineage(database, detail.model, 2).artifacts if edge["kind"] == "labels"} == {snapshots[0]}
         with database.transaction() as session:
             everybody = [row[0] for row in session.execute(text("select principal from labeler where principal like '%/ada'"))]
+        withdrawn = CampaignRows(database).named(third)
         reached = [affected(database, who) for who in everybody]
     models = {campaign.campaign: [each.number for each in found.models] for found in reached for campaign in found.campaigns}
     assert models == {first: [2, 3], second: [3]}
+    reused = {str(step.step): step.reason for step in again.detail().steps}
+    assert reused["prepare"].startswith("hit: "), "what people said in an earlier run counts from the start"
+    assert reused["train"].startswith("hit: ")
+    assert (cancelled["state"], withdrawn.state, withdrawn.closed_reason) == ("cancelled", CampaignState.CLOSED, WITHDRAWN)
