@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perdure.cli import figures
 from perdure.cli.commands import Reason
 from perdure.cli.output import Json, emit, fields, note, table, when
 from perdure.cli.people import Actor, person
@@ -96,14 +97,28 @@ def _tell(progress: Progress, snapshot: Any, elsewhere: ElsewhereDetail | None) 
             "tasks": f"{row.total}, of them " + (", ".join(f"{count} {state}" for state, count in progress.tasks.items()) or "none"),
             "answers": ", ".join(f"{count} {status}" for status, count in progress.annotations.items()),
             "Label Studio": _standing(elsewhere) if elsewhere else None,
+            "measured": figures.measured(row.measured),
             "snapshot": f"{snapshot.number}: {snapshot.tasks} tasks, {snapshot.uri}" if snapshot else None,
+            **(figures.told(snapshot.statistics) if snapshot else {}),
         }
     )
     print()
+    checked = snapshot.statistics.get("accuracy", {}) if snapshot else {}
     table(
-        ("labeler", "answers", "status", "gold right", "gold wrong"),
-        [(who.principal, who.answers, who.status, who.gold_right, who.gold_wrong) for who in progress.labelers],
-        right=("answers", "gold right", "gold wrong"),
+        ("labeler", "answers", "status", "gold right", "gold wrong", "as decided", "of"),
+        [
+            (
+                who.principal,
+                who.answers,
+                who.status,
+                who.gold_right,
+                who.gold_wrong,
+                checked.get(who.principal, {}).get("agreed"),
+                checked.get(who.principal, {}).get("checked"),
+            )
+            for who in progress.labelers
+        ],
+        right=("answers", "gold right", "gold wrong", "as decided", "of"),
         empty="nobody has answered yet",
     )
 
