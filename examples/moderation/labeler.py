@@ -46,6 +46,7 @@ class Labeler:
     answered: int = 0
     wrong: int = 0
     _truth: dict[str, str] = field(default_factory=dict)
+    _key: str = ""
 
     def __post_init__(self) -> None:
         self._truth = dict(reversed(line.split("\t", 1)) for line in TRUTH.read_text().splitlines())
@@ -53,11 +54,11 @@ class Labeler:
 
     def answer(self, campaign: str) -> None:
         """Answer all that *campaign* asks; returns when it is closed."""
-        tool = f"tool-{campaign}-{secrets.token_hex(3)}"  # its secret is told once: who begins again needs another
-        hook = perdure("hooks", "create", tool, "--campaign", campaign)
-        key = perdure("keys", "create", tool, "--scope", "label", "--scope", "campaign:read")["key"]
+        name = f"tool-{secrets.token_hex(4)}"  # secrets are told once: who begins again needs others
+        self._key = self._key or perdure("keys", "create", name, "--scope", "label", "--scope", "campaign:read")["key"]
+        hook = perdure("hooks", "create", name, "--campaign", campaign)
         gateway = hook["address"].partition("/v1/")[0]
-        with httpx.Client(base_url=gateway, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+        with httpx.Client(base_url=gateway, headers={"Authorization": f"Bearer {self._key}"}, timeout=30) as client:
             while client.get(f"/v1/campaigns/{campaign}").raise_for_status().json()["state"] != "closed":
                 leased = client.post(f"/v1/campaigns/{campaign}/lease", json={"max": IN_HAND}).raise_for_status()
                 if leased.status_code == 204:  # the tasks are not in yet, or all are answered
