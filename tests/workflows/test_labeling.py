@@ -27,8 +27,9 @@ from perdure.config import Settings
 from perdure.keys import canonical
 from perdure.labeling.ports import Incoming
 from perdure.messages.common import ArtifactRef
-from perdure.messages.labeling import CampaignState, Tick
+from perdure.messages.labeling import CampaignRef, CampaignState, Tick
 from perdure.metadata.database import Database
+from perdure.metadata.queries.campaigns import campaign_snapshot
 from perdure.metadata.repository import CampaignRows, LabelRows
 from perdure.metadata.upgrade import upgrade
 from perdure.temporal import DATA_CONVERTER, connect, ensure_search_attributes
@@ -180,6 +181,33 @@ async def test_from_start_to_snapshot_by_messages_alone(world: World) -> None:
     assert [(line["key"], line["label"], len(line["opinions"])) for line in lines] == [(f"t{n}", "ham", 2) for n in range(3)]
     assert {opinion["source"] for line in lines for opinion in line["opinions"]} == {"temporal:ada", "temporal:bob"}
     assert campaign.label("t0", by="eve") == "late"
+
+
+async def test_all_opinions_decide_when_the_snapshot_is_taken(world: World) -> None:
+    """One labeler is always wrong, another one half of the time: task by task the wrong ones may win, all together they do not."""
+    async with world.working():
+        campaign = await world.start(tasks=30, consensus="dawid_skene", overlap={"labels": 4, "most": 4, "agreement": 0.4})
+        await campaign.open()
+        truth = {f"t{n}": "spam" if n % 3 else "ham" for n in range(30)}
+        for n, (task, right) in enumerate(truth.items()):
+            wrong = "ham" if right == "spam" else "spam"
+            for by, value in {"ada": right, "amy": right, "bob": right if n % 2 else wrong, "eve": wrong}.items():
+                campaign.label(task, value, by=by)
+        await campaign.poke()
+        result = await campaign.handle.result()
+    lines = campaign.snapshot(result)
+    assert {line["key"]: line["label"] for line in lines} == truth
+    assert {line["method"] for line in lines} == {"dawid-skene/1"}
+    assert lines == [json.loads(canonical(line)) for line in world.campaigns.export(campaign.id)]  # one truth: rows say the same
+    statistics = result["statistics"]
+    assert (statistics["methods"], statistics["estimate"]["converged"]) == ({"dawid-skene/1": 30}, True)
+    assert statistics["alpha"]["tasks"] == 30
+    assert not {"labelers", "accuracy", "gold", "confusion"} & statistics.keys()  # by labeler: may be many, are in the row
+    kept = campaign_snapshot(world.database, campaign.id, None).statistics
+    assert kept["accuracy"]["ada"] == {"agreed": 30, "checked": 30}
+    assert kept["confusion"]["eve"]["accuracy"] < 0.1
+    ref = CampaignRef(campaign=campaign.id)
+    assert (await asyncio.to_thread(world.activities.snapshot, ref)).snapshot.sha256 == result["snapshot"]["sha256"]
 
 
 async def test_the_newest_answer_at_a_terminal_counts(world: World) -> None:
