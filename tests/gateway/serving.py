@@ -19,8 +19,8 @@ from tests.servers import Stack
 class Process:
     """A gateway that can be killed."""
 
-    def __init__(self, stack: Stack, settings: Settings, code: str | None = None) -> None:
-        self.port = ports.spare()
+    def __init__(self, stack: Stack, settings: Settings, code: str | None = None, port: int | None = None) -> None:
+        self.port = port or ports.spare()
         self.url = f"http://127.0.0.1:{self.port}"
         environment = {**os.environ, **stack.environment(settings), "PERDURE_GATEWAY__PORT": str(self.port)}
         command = ["-c", code] if code else ["-m", "perdure.gateway"]
@@ -51,9 +51,9 @@ class Process:
 
 
 @contextmanager
-def serving(stack: Stack, settings: Settings, code: str | None = None) -> Iterator[Process]:
+def serving(stack: Stack, settings: Settings, code: str | None = None, port: int | None = None) -> Iterator[Process]:
     """A gateway for the time of the block."""
-    process = Process(stack, settings, code)
+    process = Process(stack, settings, code, port)
     try:
         yield process
     finally:

@@ -45,6 +45,19 @@ def test_keys(call: Any, senders: Senders) -> None:
     assert call("keys", "revoke", "00000000-0000-0000-0000-000000000000", ok=False)["exit_code"] == 3
 
 
+def test_login(call: Any, senders: Senders, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("keys", "login", "nobody.yet", ok=False)
+    made = call("keys", "create", "nobody.yet", "--scope", "label")
+    link = call("keys", "login", "nobody.yet", "--hours", "2")
+    assert (link["key"], link["scopes"]) == (made["id"], ["label"])
+    assert link["url"].startswith("http://127.0.0.1:8400/login?link=")
+    monkeypatch.setenv("PERDURE_GATEWAY__URL", "https://labels.example/")
+    other = call("keys", "login", "nobody.yet", "--key", made["id"])
+    assert other["url"].startswith("https://labels.example/login?link=")
+    call("keys", "revoke", made["id"])
+    call("keys", "login", "nobody.yet", ok=False)
+
+
 async def test_hooks_and_deliveries(call: Any, senders: Senders, campaign: str, client: httpx.AsyncClient, tmp_path: Path) -> None:
     made = call("hooks", "create", f"ls-{campaign}", "--provider", "labelstudio", "--campaign", campaign)
     (kept,) = (tmp_path / "secrets" / "hooks").iterdir()

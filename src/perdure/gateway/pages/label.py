@@ -123,13 +123,14 @@ async def undo(request: Request, campaign: str, visitor: Labeling, shared: Share
 @router.post("/label/{campaign}/hold")
 async def hold(campaign: str, visitor: Labeling, shared: Shared, lease: Leases) -> Response:
     """Hold tasks for longer. Those that are lost are named."""
+    row = await shared.campaign(campaign)
     seconds, lost = dict[str, float](), list[str]()
     for assignment, token in map(_lease, lease):
         try:
             seconds[str(assignment)] = _left(await shared.call(shared.labels.extend, assignment, token))
         except LeaseLost:
             lost.append(str(assignment))
-    return JSONResponse({"seconds": seconds, "lost": lost})
+    return JSONResponse({"seconds": seconds, "lost": lost, "state": row.state})
 
 
 @router.post("/label/{campaign}/release", status_code=204)

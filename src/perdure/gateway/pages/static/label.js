@@ -7,7 +7,7 @@ const HOLD = Math.max(1_000, Math.min(Number(lease) * 1_000 / 3, 5 * 60_000)); /
 const DOUBLE = 400; // a second click or Enter within this time is not about the task that has come meanwhile
 const queue = []; // tasks that are leased and not shown yet
 const given = []; // {task, answer}: what can be taken back
-let current = null, shownAt = 0, answered = 0, fetching = false, empty = false, active = Date.now();
+let current = null, shownAt = 0, touched = false, answered = 0, fetching = false, empty = false, active = Date.now();
 
 // --- talking to the gateway --------------------------------------------------------------------------------------------
 
@@ -88,7 +88,10 @@ async function send() {
         localStorage.removeItem(entry);
         if (failures) alarm("");
         failures = 0;
-        if (reply.told) alarm(`${fields.task}: ${reply.told}`, { calm: true });
+        if (reply.told) {
+          alarm(`${fields.task}: ${reply.told}`, { calm: true });
+          fill(); // the campaign may be over
+        }
       } catch (error) {
         if (error.status === 401) return signedOut();
         if (!passing(error)) {
@@ -118,6 +121,7 @@ function refused(path, fields, error) {
   const what = path === "undo" ? "Your answer could not be taken back" : `Your answer to ${fields.task} was not taken`;
   alarm(`${what}: ${sentence(error.message)}${error.problem.remedy ? ` What to do: ${error.problem.remedy}.` : ""}`);
   if (path === "undo" && current && current.task === fields.task) next(); // it stands as it is
+  fill(); // the campaign may be over
 }
 
 // --- tasks -------------------------------------------------------------------------------------------------------------
@@ -135,7 +139,8 @@ async function fill(anew = false) {
     }
     empty = reply.tasks.length === 0;
     count(reply);
-    if (!current && queue.length) next();
+    if (reply.state === "closed") over();
+    else if (!current && queue.length) next();
     else if (!current) nothing(reply.state);
   } catch (error) {
     if (error.status === 401) signedOut();
@@ -161,6 +166,12 @@ function nothing(state, why = "") {
   $("skip").hidden = true;
 }
 
+function over() {
+  queue.length = 0;
+  current = null;
+  nothing("closed");
+}
+
 function parsed(task) {
   const template = document.createElement("template");
   template.innerHTML = task.html; // made by the gateway, with everything escaped
@@ -171,6 +182,7 @@ function show(task) {
   current = task;
   work.replaceChildren(parsed(task));
   shownAt = Date.now();
+  touched = false;
   bar.hidden = false;
   $("skip").hidden = false;
   $("undo").disabled = !given.length;
@@ -212,8 +224,8 @@ function key() {
 function submit() {
   const task = work.querySelector("form.task");
   if (!task) return;
-  if (task.querySelector("input[checked], input[type=number][value]") && Date.now() - shownAt < DOUBLE) return;
   const value = new FormData(task).get("value");
+  if (value && !touched && Date.now() - shownAt < DOUBLE) return; // it was chosen before anybody could look
   if (!value) {
     say(task.querySelector("input[type=number]") ? "Write a number first." : "Choose an answer first.");
     task.querySelector("input:not([type=hidden])").focus();
@@ -253,7 +265,8 @@ const leases = () => [current, ...queue].filter(Boolean).map((task) => `${task.a
 async function hold() {
   if (!leases().length || Date.now() - active > IDLE || unsent().length) return;
   try {
-    const { seconds, lost } = await post("hold", { lease: leases() });
+    const { seconds, lost, state } = await post("hold", { lease: leases() });
+    if (state === "closed") return over();
     for (const task of [current, ...queue].filter(Boolean)) {
       if (seconds[task.assignment]) task.until = Date.now() + seconds[task.assignment] * 1_000;
     }
@@ -290,7 +303,7 @@ function choose(scope, digit) {
     at = Number(typed) - 1;
   }
   if (!inputs[at]) return;
-  inputs[at].checked = true;
+  inputs[at].checked = touched = true;
   inputs[at].focus({ preventScroll: true });
   inputs[at].closest("label").scrollIntoView({ block: "nearest" });
   say(`Chosen: ${inputs[at].value}.`);
@@ -319,6 +332,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 addEventListener("pointerdown", () => { active = Date.now(); });
+work.addEventListener("input", () => { touched = true; });
 work.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
 $("undo").addEventListener("click", undo);
 $("skip").addEventListener("click", skip);
