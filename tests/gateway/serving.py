@@ -40,6 +40,11 @@ class Process:
         """Its exit code."""
         return self._process.wait(30)
 
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
     def end(self) -> None:
         """Stop it, gently at first."""
         self._process.terminate()

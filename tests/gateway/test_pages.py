@@ -156,14 +156,14 @@ async def test_a_prediction_is_confirmed_or_hidden(
 
 async def test_markup_in_a_task_is_text(browser: Browser, process: Process, database: Database, opened: Open) -> None:
     evil = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"><b>"
-    for payload, spec in (
+    tasks: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({"text": evil, evil: evil}, {"question": evil, "instructions": evil, "choices": [evil, "ham"]}),
         ({"left": evil, "right": {evil: evil}}, {"shows": "pair", "choices": []}),
         ({"image": f"javascript:{evil}"}, {"shows": "image"}),
-    ):
-        campaign = opened(payload, **spec)
-        async with person(browser, process.url, database, "max", "label") as max:
-            await max.work_on(campaign)
+    ]
+    async with person(browser, process.url, database, "max", "label") as max:
+        for payload, spec in tasks:
+            await max.work_on(opened(payload, **spec))
             await expect(max.page.locator(".payload")).to_contain_text("<script>")
             assert await max.page.evaluate("window.pwned") is None
             assert await max.page.locator("main b, main script").count() == 0
@@ -172,7 +172,7 @@ async def test_markup_in_a_task_is_text(browser: Browser, process: Process, data
 async def test_what_is_not_sent_waits(
     stack: Stack, migrated: Settings, browser: Browser, database: Database, opened: Open, senders: Senders
 ) -> None:
-    """The gateway goes away in the middle, and another one comes in its place; then the session is over."""
+    """The gateway is killed in the middle, and another one comes in its place; then the session is over."""
     campaign = opened(*texts(9))
     with serving(stack, migrated) as first:
         port = first.port
@@ -180,7 +180,7 @@ async def test_what_is_not_sent_waits(
             await lou.work_on(campaign)
             await lou.answer("1", "Enter")
             await lou.all_sent()
-            first.end()
+            first.kill()
             for _ in range(2):
                 await lou.answer("2", "Enter")  # nobody waits
             await lou.says("not sent yet", "#trouble")
@@ -214,7 +214,7 @@ async def test_windows_leases_and_the_end(browser: Browser, process: Process, da
     row = CampaignRows(database).named(campaign)
     async with person(browser, process.url, database, "zoe", "label") as zoe:
         await zoe.work_on(campaign)
-        await zoe.page.wait_for_timeout(4_000)
+        await zoe.page.wait_for_timeout(3_500)
         assert senders.rows(held, c=row.id) == [(2,)]  # held for longer than a lease lasts
         await zoe.page.reload()  # gives back, or takes along: whichever, it has them
         await expect(zoe.page.locator("form.task")).to_be_visible()

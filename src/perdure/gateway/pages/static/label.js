@@ -2,7 +2,7 @@
 const $ = (id) => document.getElementById(id);
 const work = $("work"), trouble = $("trouble"), told = $("status"), bar = $("bar");
 const { base, token, principal, campaign, ahead, lease } = work.dataset;
-const AHEAD = Number(ahead), LOW = 3, IDLE = 10 * 60_000, AGAIN = 15_000;
+const AHEAD = Number(ahead), LOW = 3, IDLE = 10 * 60_000, AGAIN = 15_000, SOON = 4_000;
 const HOLD = Math.max(1_000, Math.min(Number(lease) * 1_000 / 3, 5 * 60_000)); // leases are held again after a third of their time
 const DOUBLE = 400; // a second click or Enter within this time is not about the task that has come meanwhile
 const queue = []; // tasks that are leased and not shown yet
@@ -103,7 +103,7 @@ async function send() {
         const waiting = unsent().length;
         alarm(`${waiting === 1 ? "One answer is" : `${waiting} answers are`} not sent yet: the gateway cannot be reached. ` +
           "They are kept in this browser, and are sent as soon as it can. You may go on.", { calm: true });
-        await pause(Math.min(500 * 2 ** failures, AGAIN));
+        await pause(Math.min(500 * 2 ** failures, SOON));
       }
     }
   } finally {
