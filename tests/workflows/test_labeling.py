@@ -31,6 +31,7 @@ from perdure.messages.labeling import CampaignRef, CampaignState, Tick
 from perdure.metadata.database import Database
 from perdure.metadata.queries.campaigns import campaign_snapshot
 from perdure.metadata.repository import CampaignRows, LabelRows
+from perdure.metadata.repository.answers import own_campaign
 from perdure.metadata.upgrade import upgrade
 from perdure.temporal import DATA_CONVERTER, connect, ensure_search_attributes
 from perdure.workflows import policies
@@ -110,8 +111,9 @@ class Campaign:
         """Let the campaign be older, with the deadline by which its events are named; then it is looked at."""
         earlier = "opened_at = opened_at - cast(:by as interval), deadline = deadline - cast(:by as interval)"
         renamed = "update campaign_event set key = replace(key, :was, :now) where campaign_id = :id and key like 'rung/%'"
-        before = self.world.campaigns.named(self.name)
         with self.world.database.transaction() as session:
+            own_campaign(session, self.id)  # not while it is looked at: the look would name its events by the deadline of before
+            before = self.world.campaigns.named(self.name)
             session.execute(text(f"update campaign set {earlier} where id = :id"), {"by": by, "id": before.id})
             assert before.deadline is not None
             session.execute(text(renamed), {"was": str(before.deadline), "now": str(before.deadline - by), "id": before.id})
