@@ -10,7 +10,20 @@ from uuid import UUID, uuid5
 NAMESPACE = UUID("6f0b4d1e-5f0c-5a3e-9d61-70657264757a")
 
 
-_ASKED = ("question", "choices", "instructions", "shows", "payload", "batch", "strategy", "diverse", "random", "overlap", "predictions")
+_ASKED = (
+    "question",
+    "choices",
+    "instructions",
+    "shows",
+    "payload",
+    "batch",
+    "strategy",
+    "diverse",
+    "random",
+    "overlap",
+    "consensus",
+    "predictions",
+)
 """What decides which rows people are asked about, and how; how long they are waited for does not."""
 
 
@@ -49,7 +62,7 @@ def step_params(step: str, spec: dict[str, Any], model: str) -> dict[str, Any]:
         case "evaluate":
             return {"evaluate": _counting(spec["evaluate"]), "target": target}
         case "label":
-            return {"label": {name: spec["label"][name] for name in _ASKED}, "target": target}
+            return {"label": {name: spec["label"].get(name) for name in _ASKED}, "target": target}
         case _:
             raise ValueError(f"the step {step!r} is not cached")
 

@@ -47,6 +47,7 @@ class Label(Part):
         0.1, ge=0, le=1, description="share of a batch that chance chooses, from the whole pool; it alone may be tested on"
     )
     overlap: Overlap = Field(Overlap(), description="opinions a row")
+    consensus: Literal["majority", "weighted", "dawid_skene"] = Field("weighted", description="how opinions become a label")
     predictions: Predictions = Field(Predictions(), description="whether people see what the model says")
     deadline: Duration | None = Field(None, description="after this a round goes on with what was decided", examples=["14d"])
     ladder: list[Rung] = Field(default_factory=list, max_length=20, description="reminders and the like on the way to the deadline")
@@ -74,7 +75,7 @@ class Label(Part):
 
     def campaign(self, *, owner: str | None, classes: list[str]) -> dict[str, Any]:
         """The specification of a round's campaign; *classes* are those of the labeled rows, none for a regression."""
-        names = ("question", "instructions", "shows", "overlap", "predictions", "deadline", "ladder", "lease", "skips")
+        names = ("question", "instructions", "shows", "overlap", "consensus", "predictions", "deadline", "ladder", "lease", "skips")
         given = {name: getattr(self, name) for name in names}
         made = Campaign(**given, choices=self.choices or classes, **({"owner": owner} if owner else {}))
         return made.model_dump(mode="json")

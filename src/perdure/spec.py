@@ -335,6 +335,8 @@ def _labeling(raw: Any, label: Any, task: Any) -> Iterator[tuple[Where, str]]:
             yield ("label", "strategy"), "a regression gives no probabilities to be unsure by; use `strategy: random`"
         if _look(label, "when"):
             yield ("label", "when"), "a regression gives no probabilities to be confident by; leave it out"
+        if _look(label, "consensus") == "dawid_skene":
+            yield ("label", "consensus"), "Dawid-Skene needs classes; numbers are decided by their median: leave it out"
         if choices:
             yield ("label", "choices"), "a regression has no classes; leave it out: people are asked for a number"
     elif positive and choices and (positive not in choices or len(choices) != 2):

@@ -68,7 +68,8 @@ def _run(name: str, settings: Settings, *, as_json: bool) -> None:
         return
     for each in outputs:
         code = f", exit code {each['exit_code']}" if each["exit_code"] is not None else ""
-        print(f"--- {each['step']} {each['name']} number {each['number']}: {each['state']}{code}, started {when(each['started_at'])}")
+        which = f"{each['step']} (round {each['of_round']})" if each["of_round"] else each["step"]
+        print(f"--- {which} {each['name']} number {each['number']}: {each['state']}{code}, started {when(each['started_at'])}")
         print(each["output"].rstrip() or "(nothing was kept)")
     if not outputs:
         note(f"{detail.run.workflow_id} has started no job yet")
@@ -90,7 +91,7 @@ def _outputs(detail: RunDetail, settings: Settings) -> list[dict[str, Any]]:
                     output = RayJobs(settings.ray).logs(job["job_id"]) or output
                 except PerdureError as err:
                     note(f"{err.problem}; showing what the row keeps")
-            found.append({"step": str(step.step), **job, "output": COLOURS.sub("", output)})
+            found.append({"step": str(step.step), "of_round": step.round, **job, "output": COLOURS.sub("", output)})
     return found
 
 
