@@ -14,6 +14,7 @@ from temporalio import activity
 from perdure import gates
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
+from perdure.humanspec import without_people
 from perdure.keys import digest, identity, step_params
 from perdure.labeling import pairwise
 from perdure.labeling.naming import campaign_name
@@ -31,6 +32,7 @@ class _Compared:
     """One comparison: what was scored, for whom, and the job's figures."""
 
     run: Run
+    spec: Json
     step: StepRun
     challenger: ModelVersion
     champion: ModelVersion | None
@@ -40,7 +42,7 @@ class _Compared:
     @property
     def wanted(self) -> Evaluate:
         """What the specification asks for."""
-        return load(self.run.spec).evaluate
+        return load(self.spec).evaluate
 
     @property
     def number(self) -> int | None:
@@ -78,16 +80,17 @@ class EvaluationActivities:
         challenger = self._models.version(request.model_version)
         dataset = self._datasets.version(request.dataset_version)
         champion = self._models.champion(challenger.model)
+        spec = run.spec if request.people else without_people(run.spec)
         claim = self._claims.claim(
             run,
             step,
-            params=step_params(StepKind.EVALUATE, run.spec, challenger.model),
+            params=step_params(StepKind.EVALUATE, spec, challenger.model),
             inputs=[challenger.predictor.sha256, champion.predictor.sha256 if champion else "none", dataset.manifest.sha256],
             artifacts="scores",
         )
         known = claim.hit.result or {} if claim.hit else {}
-        figures = known["figures"] if claim.hit else self._score(run, step, challenger, champion, dataset)
-        compared = _Compared(run=run, step=step, challenger=challenger, champion=champion, dataset=dataset, figures=figures)
+        figures = known["figures"] if claim.hit else self._score(run, spec, step, challenger, champion, dataset)
+        compared = _Compared(run=run, spec=spec, step=step, challenger=challenger, champion=champion, dataset=dataset, figures=figures)
         if claim.hit is None and (people := self._people(compared)) is not None:
             return people
         return self._commit(compared, known.get("human"), cached=claim.hit is not None, reason=claim.reason)
@@ -99,17 +102,19 @@ class EvaluationActivities:
         step = self._steps.begin(request.run_id, request.round, StepKind.EVALUATE, activity.info().scheduled_time)
         challenger, champion = self._models.version(request.model_version), self._models.version(request.champion_version)
         dataset = self._datasets.version(request.dataset_version)
-        figures = self._score(run, step, challenger, champion, dataset)  # the job has ended: this is what it left
-        compared = _Compared(run=run, step=step, challenger=challenger, champion=champion, dataset=dataset, figures=figures)
+        figures = self._score(run, run.spec, step, challenger, champion, dataset)  # the job has ended: this is what it left
+        compared = _Compared(run=run, spec=run.spec, step=step, challenger=challenger, champion=champion, dataset=dataset, figures=figures)
         return self._commit(compared, self._said(figures, request), cached=False, reason=step.reason)
 
-    def _score(self, run: Run, step: StepRun, challenger: ModelVersion, champion: ModelVersion | None, dataset: DatasetVersion) -> Json:
+    def _score(
+        self, run: Run, spec: Json, step: StepRun, challenger: ModelVersion, champion: ModelVersion | None, dataset: DatasetVersion
+    ) -> Json:
         name = f"evaluate-{champion.number if champion else 'none'}"  # another champion, meanwhile released, is another comparison
         request = JobRequest(
             job=f"{step.id}-{name}",
             kind=JobKind.EVALUATE,
             storage=self._storage,
-            spec=run.spec,
+            spec=spec,
             inputs={
                 "manifest": dataset.manifest.as_json(),
                 "challenger": challenger.predictor.as_json(),
@@ -117,7 +122,7 @@ class EvaluationActivities:
             },
             code=run.pipeline.code,
         )
-        stall = load(run.spec).evaluate.stall
+        stall = load(spec).evaluate.stall
         end = self._jobs.run(
             Watched(step_run=step.id, name=name, request=request, engine=Engine.LOCAL, stall=stall, setting="evaluate.stall")
         )
@@ -139,7 +144,7 @@ class EvaluationActivities:
             champion_version=compared.champion.id,
             people=AskPeople(
                 campaign=campaign,
-                spec=human.campaign(load(compared.run.spec).owner),
+                spec=human.campaign(load(compared.spec).owner),
                 tasks=ArtifactRef.from_json(pairs["tasks"]),
                 requested_by=compared.run.requested_by,
             ),

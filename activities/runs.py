@@ -40,6 +40,7 @@ class RunActivities:
             patience=spec.patience,
             window=spec.data.window,
             labels=spec.label is not None,
+            compares=spec.evaluate.human is not None,
         )
 
     def _version(self, request: OpenRun) -> PipelineVersion:

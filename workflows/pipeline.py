@@ -94,7 +94,7 @@ class TrainingPipeline:
         while True:
             dataset = self._dataset = await self._prepare(plan, said)
             trained = self._trained = await self._train(plan, dataset)
-            evaluated = await self._evaluate(plan, dataset, trained)
+            evaluated = await self._evaluate(plan, dataset, trained, people=not plan.labels)
             if not plan.labels:
                 break
             done.append(_figures(self._round, dataset, trained, evaluated))
@@ -103,6 +103,9 @@ class TrainingPipeline:
                 break
             said.append(asked.snapshot)
             self._round += 1
+        if plan.labels and plan.compares and evaluated.passed:
+            self._round += 1  # people compare once: the model that nothing more is learned for
+            evaluated = await self._evaluate(plan, dataset, trained)
         promoted = await self._promote(plan, trained, evaluated)
         return RunResult(
             run_id=plan.run_id,
@@ -126,7 +129,7 @@ class TrainingPipeline:
         )
         return await preparing
 
-    async def _evaluate(self, plan: RunPlan, dataset: DatasetRef, trained: TrainResult) -> EvaluateResult:
+    async def _evaluate(self, plan: RunPlan, dataset: DatasetRef, trained: TrainResult, *, people: bool = True) -> EvaluateResult:
         await self._begin(StepKind.EVALUATE)
         assert trained.model_version is not None, "a training that is not paused has a version"
         request = EvaluateRequest(
@@ -135,6 +138,7 @@ class TrainingPipeline:
             patience=plan.patience,
             model_version=trained.model_version,
             dataset_version=dataset.dataset_version,
+            people=people,
         )
         evaluating = await started(
             plan.patience, lambda: workflow.start_child_workflow(ModelEvaluation.run, request, id=self._child(StepKind.EVALUATE), **CHILD)

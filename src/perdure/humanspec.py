@@ -8,6 +8,7 @@ from pydantic import Field
 
 from perdure.labeling.pairwise import CHOICES
 from perdure.labeling.spec import Campaign, Overlap, Rung, Shows
+from perdure.messages.common import Json
 from perdure.mistakes import show
 from perdure.specfields import ColumnName, Duration, duration
 from perdure.specpart import Broken, Part
@@ -63,3 +64,8 @@ class Human(Part):
             **({"owner": owner} if owner else {}),
         )
         return made.model_dump(mode="json")
+
+
+def without_people(spec: Json) -> Json:
+    """A specification as if it had nobody compare models: that of a round after which more may be learned."""
+    return {**spec, "evaluate": {**spec["evaluate"], "human": None}}

@@ -10,6 +10,7 @@ from signal import SIGKILL
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import httpx
 import numpy as np
 import polars as pl
 import pytest
@@ -21,6 +22,7 @@ from temporalio.client import Client, WorkflowHandle
 
 from perdure.adapters.job_files import S3JobFiles
 from perdure.adapters.s3 import ObjectStore
+from perdure.cli.snapshots import snapshot
 from perdure.config import Settings
 from perdure.errors import EvidenceChanged
 from perdure.keys import identity
@@ -38,6 +40,8 @@ from perdure.spec import load
 from perdure.temporal import connect, ensure_search_attributes
 from perdure.workflows.policies import MAIN
 from tests.e2e.by_hand import Worker
+from tests.gateway.serving import serving
+from tests.gateway.world import People
 from tests.jobs.running import Jobs, Prepared
 from tests.jobs.test_evaluation import trained
 from tests.servers import Stack
@@ -90,10 +94,11 @@ class World:
         """The run, once it is known."""
         return next((run for run in list_runs(self.database) if run.workflow_id == workflow_id), None)
 
-    async def start(self, client: Client, run: Run, version: ModelVersion) -> Comparing:
+    async def start(self, client: Client, run: Run, version: ModelVersion, **more: Any) -> Comparing:
         """As its run would."""
-        request = {"run_id": run.id, "model_version": version.id, "dataset_version": version.dataset_version}
-        handle = await client.start_workflow("ModelEvaluation", request, id=f"{run.workflow_id}/r0/evaluate", task_queue=MAIN)
+        request = {"run_id": run.id, "model_version": version.id, "dataset_version": version.dataset_version, **more}
+        name = f"{run.workflow_id}/r{more.get('round', 0)}/evaluate"
+        handle = await client.start_workflow("ModelEvaluation", request, id=name, task_queue=MAIN)
         return Comparing(self, client, run, handle)
 
     async def compare(self, client: Client, rounds: int, **how: Any) -> Comparing:
@@ -272,6 +277,55 @@ async def test_nothing_decided_is_a_refusal_with_a_remedy(world: World, client: 
     result = await comparing.handle.result()
     assert not result["passed"]
     assert "people decided none of 6 pairs: nobody has time; for another try set a later evaluate.human.deadline" in result["reasons"][0]
+
+
+async def test_a_deadline_that_passes_by_itself(world: World, client: Client, champion: None) -> None:
+    """Nobody looks, pokes or closes: the campaign's own timer ends it."""
+    human = {**world.spec["evaluate"]["human"], "deadline": "6s"}
+    comparing = await world.compare(client, 22, spec={**world.spec, "evaluate": {**world.spec["evaluate"], "human": human}})
+    await comparing.answer("win", "win", "tie")
+    result = await asyncio.wait_for(comparing.handle.result(), 30)
+    assert result["passed"]
+    assert "in 2 of 3 pairs, with 1 ties (6 were asked about: the deadline is over): win rate 0.8333 ≥ 0.5" in result["reasons"][0]
+
+
+async def test_answers_by_http_of_somebody_who_sees_no_more_than_the_pair(world: World, client: Client, champion: None) -> None:
+    comparing = await world.compare(client, 28)
+    campaign = await comparing.campaign()
+    name = campaign.id.removeprefix("campaign/")
+    headers = People(world.database)("carl", "label")
+    with serving(world.stack, world.settings) as process:
+        async with httpx.AsyncClient(base_url=process.url, headers=headers, timeout=30) as http:
+            leases = (await http.post(f"/v1/campaigns/{name}/lease", json={"max": 50})).json()["leases"]
+            assert {lease["task"] for lease in leases} == set(comparing.sides())
+            for lease in leases:
+                assert set(lease) <= {"assignment_id", "lease_token", "expires_at", "task", "payload", "prediction"}
+                assert lease.get("prediction") is None
+                assert set(lease["payload"]) == {"x", "y", "left", "right"}
+                value = comparing.sides()[lease["task"]]
+                path, proof = f"/v1/assignments/{lease['assignment_id']}/submit", {"lease_token": lease["lease_token"]}
+                assert (await http.post(path, json={**proof, "value": "challenger"})).status_code == 422
+                assert (await http.post(path, json={**proof, "value": value})).status_code == 201
+    await campaign.signal("poke")  # as the relay does
+    result = await comparing.handle.result()
+    assert result["passed"]
+    assert "in 6 of 6 pairs, with 0 ties: win rate 1 ≥ 0.5" in result["reasons"][0]
+
+
+async def test_a_round_after_which_more_may_be_learned_asks_nobody(world: World, client: Client, champion: None) -> None:
+    run, version = world.model(24)
+    result = await (await world.start(client, run, version, people=False)).handle.result()
+    assert (result["passed"], result["reasons"]) == (True, [])
+    assert result["metrics"]
+    comparing = await world.start(client, run, version, round=1)
+    campaign = await until(lambda: next(iter(comparing.opened()), None))
+    assert campaign is not None
+    await client.get_workflow_handle(f"campaign/{campaign}").execute_update("close", {"actor": "ann", "reason": "enough"})
+    last = await comparing.handle.result()
+    assert (last["passed"], last["cached"], last["metrics"]) == (False, False, result["metrics"])
+    assert "people decided none of 6 pairs" in last["reasons"][0]
+    told = [(step.name, step.round) for step in snapshot(comparing.detail()).steps]
+    assert told == [("prepare", 0), ("train", 0), ("evaluate", 0), ("evaluate", 1), ("promote", 1)], "nothing is prepared or trained again"
 
 
 async def test_a_cancelled_run_ends_its_campaign_and_a_reset_goes_on_with_the_answers(world: World, client: Client, champion: None) -> None:

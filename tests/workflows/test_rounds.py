@@ -53,6 +53,8 @@ class Asking(World):
         self.prepared: list[PrepareRequest] = []
         self.trained: list[int] = []
         self.evaluated: list[int] = []
+        self.compares, self.passes = False, True
+        self.compared: list[int] = []  # rounds in which people may be asked to compare
         self.selected: list[SelectRequest] = []
         self.recorded: list[RecordLabels] = []
         self.promoted: list[int] = []
@@ -61,7 +63,7 @@ class Asking(World):
 
     @activity.defn(name="runs.open")
     async def open(self, request: OpenRun) -> RunPlan:
-        return replace(await super().open(request), labels=True)
+        return replace(await super().open(request), labels=True, compares=self.compares)
 
     @activity.defn(name="preparation.begin")
     async def begin(self, request: PrepareRequest) -> PreparePlan:
@@ -76,7 +78,8 @@ class Asking(World):
     @activity.defn(name="evaluation.run")
     async def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
         self.evaluated.append(request.round)
-        return replace(await super().evaluate(request), metrics={"roc_auc": 0.9 + request.round / 100})
+        self.compared += [request.round] if request.people else []
+        return replace(await super().evaluate(request), passed=self.passes, metrics={"roc_auc": 0.9 + request.round / 100})
 
     @activity.defn(name="promotion.open")
     async def open_promotion(self, request: PromoteRequest) -> PromotionPlan:
@@ -159,6 +162,25 @@ async def test_a_run_asks_learns_and_asks_again(client: Client) -> None:  # noqa
     assert result["released"]
     assert [(each["round"], each["metrics"]) for each in result["rounds"]] == [(n, {"roc_auc": 0.9 + n / 100}) for n in range(3)]
     assert result["asked_until"] == "2 rounds are the most"
+
+
+async def test_people_compare_models_once_at_the_end(client: Client) -> None:  # noqa: F811
+    world = Asking()
+    world.compares = True
+    async with asking(client, world):
+        handle = await start(client)
+        result = await handle.result()
+        assert (await client.get_workflow_handle(f"{handle.id}/r3/evaluate").describe()).parent_id == handle.id
+    assert (world.trained, world.evaluated, world.compared) == ([0, 1, 2], [0, 1, 2, 3], [3])
+    assert (world.promoted, len(result["rounds"]), result["released"]) == ([3], 3, True)
+
+
+async def test_people_do_not_compare_what_is_not_released_anyway(client: Client) -> None:  # noqa: F811
+    world = Asking()
+    world.compares, world.passes = True, False
+    async with asking(client, world):
+        await (await start(client)).result()
+    assert (world.evaluated, world.compared, world.promoted) == ([0, 1, 2], [], [2])
 
 
 async def test_nobody_answers(client: Client) -> None:  # noqa: F811

@@ -100,7 +100,11 @@ def _print_rounds(detail: RunDetail) -> None:
     print()
     table(
         ("round", "learned from", "by people", "tested on", "version", "metrics"),
-        [(each.round, each.rows, each.labeled, each.test_rows, each.version, figures(each.metrics, limit=5)) for each in detail.rounds],
+        [
+            (each.round, each.rows, each.labeled, each.test_rows, each.version, figures(each.metrics, limit=5))
+            for each in detail.rounds
+            if each.rows is not None  # not the round in which people only compare
+        ],
         right=("round", "learned from", "by people", "tested on", "version"),
     )
 

@@ -28,12 +28,14 @@ class Foretold:
 
 def foretell(database: Database, version: PipelineVersion, spec: dict[str, Any], request: RunRequest) -> list[Foretold]:
     """Which steps a run of *spec* would compute, and why. Reads rows only: the source is not looked at, so it is taken as unchanged."""
+    from perdure.humanspec import without_people
     from perdure.metadata.queries.cache import newest, with_components
     from perdure.metadata.repository import ModelRows
 
     code = version.code.sha256 if version.code else None
     model = str(spec.get("model") or spec["name"])
     champion = ModelRows(database).champion(model)
+    first = without_people(spec) if spec.get("label") else spec  # they compare the last round's model
     told: list[Foretold] = []
     found: list[Cached] = []
     for step in CACHED:
@@ -42,7 +44,7 @@ def foretell(database: Database, version: PipelineVersion, spec: dict[str, Any],
         elif len(found) < len(told):
             told.append(Foretold(step=step, computed=True, why=f"{told[-1].step} is computed, and may give another result"))
         else:
-            params = digest(step_params(step, spec, model))
+            params = digest(step_params(step, first, model))
             fits = with_components(
                 database, step, code=code, params=params, inputs=_inputs(found, champion.predictor.sha256 if champion else None)
             )

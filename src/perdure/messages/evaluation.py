@@ -8,10 +8,11 @@ from perdure.messages.common import ArtifactRef, Json, StepRequest
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRequest(StepRequest):
-    """Starts `ModelEvaluation` and `evaluation.run`."""
+    """Starts `ModelEvaluation` and `evaluation.run`. Without ``people`` it is as if the specification did not ask them to compare."""
 
     model_version: UUID
     dataset_version: UUID
+    people: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

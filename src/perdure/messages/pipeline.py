@@ -77,6 +77,7 @@ class RunPlan:
     window: int = 4  # partitions in flight
     promote: bool = True
     labels: bool = False  # people are asked about rows without a label
+    compares: bool = False  # people compare the model that may be released with the one that serves
 
 
 @dataclass(frozen=True, kw_only=True)
