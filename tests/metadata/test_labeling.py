@@ -220,6 +220,37 @@ def test_a_decided_answer_that_is_taken_back_is_asked_again(database: Database) 
     assert campaign.states() == {"t0": "open"}
 
 
+def test_what_is_taken_back_is_in_the_same_hands_again(database: Database) -> None:
+    campaign = Campaign(database, tasks=1)
+    lease = campaign.labels.lease(campaign.id, "ada", 1)[0]
+    first = said("t0", key="first", lease=(lease.assignment, lease.token))
+    assert campaign.answer(first) == [S.VALID]
+    assert campaign.labels.take_back(campaign.id, first).status is S.DELETED
+    assert campaign.counted() == {"t0": 0}
+    assert campaign.labels.lease(campaign.id, "bob", 1) == []  # nobody else gets it meanwhile
+    assert campaign.answer(said("t0", "ham", key="second", at=1, lease=(lease.assignment, lease.token))) == [S.VALID]
+    assert campaign.labels.take_back(campaign.id, first).duplicate  # sent again: the second answer stays, and the lease is over
+    with pytest.raises(LeaseLost):
+        campaign.labels.extend(lease.assignment, lease.token)
+    assert campaign.counted() == {"t0": 1}
+    campaign.rows.close(campaign.id, "enough")
+    with pytest.raises(Conflict, match="your answer stands"):
+        campaign.labels.take_back(campaign.id, said("t0", key="second", at=1))
+
+
+def test_another_window_takes_over_what_its_labeler_holds(database: Database) -> None:
+    campaign = Campaign(database)
+    held = campaign.labels.lease(campaign.id, "ada", 2)
+    assert campaign.labels.resume(campaign.id, "bob", 5) == []
+    again = campaign.labels.resume(campaign.id, "ada", 5)
+    assert [each.assignment for each in again] == [each.assignment for each in held]
+    assert {each.token for each in again}.isdisjoint(each.token for each in held)
+    campaign.labels.release(again[0].assignment, again[0].token)
+    with pytest.raises(LeaseLost):  # the first window, which is left later, gives nothing back that is not its own
+        campaign.labels.release(held[1].assignment, held[1].token)
+    assert [each.assignment for each in campaign.labels.resume(campaign.id, "ada", 5)] == [again[1].assignment]
+
+
 def test_a_decision_by_hand_during_a_look_is_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = Campaign(database, tasks=2, skips=1)
     campaign.answer(said("t0"), said("t1", None, skip=True))

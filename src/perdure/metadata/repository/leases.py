@@ -71,7 +71,7 @@ class LabelRows(AnswerRows):
             .where(t.Campaign.id == campaign, t.Campaign.tenant == self._tenant, t.Campaign.state != CampaignState.CLOSED)
             .where(t.Labeler.principal == labeler, t.Labeler.status != LabelerStatus.BLOCKED)
             .where(a.state == AssignmentState.LEASED, a.expires_at > func.now(), t.Task.state == TaskState.OPEN)
-            .order_by(a.started_at, a.id)
+            .order_by(a.started_at, t.Task.priority.desc(), t.Task.id)
             .limit(most)
             .with_for_update(of=a)
         )
