@@ -148,7 +148,7 @@ async def test_what_a_page_tells_a_browser_and_a_person(visitor: Client, databas
     await signed_in(visitor, link)
     for path, status, told in (
         ("/label", 200, "<h1>Label</h1>"),
-        ("/label/none", 404, "There is no campaign"),
+        ("/label/none", 404, "There is no campaign &#39;none&#39;"),
         ("/label/%00", 404, "There is no such campaign"),
         ("/campaigns", 403, "may not: campaign:read"),
         ("/approvals", 403, "may not: promote:approve"),

@@ -80,7 +80,11 @@ class Parts:
 
     async def campaign(self, reference: str) -> CampaignRow:
         """The campaign that a path names. Raises NotFound."""
-        return await self.call(self.campaigns.campaign, self.campaign_id(reference))
+        id = self.campaign_id(reference)
+        try:
+            return await self.call(self.campaigns.campaign, id)
+        except NotFound as err:
+            raise NotFound(f"there is no campaign {reference!r}", field=err.field, remedy=err.remedy) from None
 
     async def start_campaign(self, campaign: CampaignRow) -> None:
         """Start the campaign's workflow unless it runs or has ended well. Raises TemporalUnavailable."""

@@ -30,7 +30,8 @@ async def campaigns(visitor: Reading, shared: Shared) -> Response:
 @router.get("/campaigns/{campaign}")
 async def campaign(campaign: str, visitor: Reading, shared: Shared) -> Response:
     """A campaign's figures, and what waits for an adjudicator."""
-    progress = await shared.call(campaign_progress, shared.database, shared.campaign_id(campaign))
+    row = await shared.campaign(campaign)
+    progress = await shared.call(campaign_progress, shared.database, row.id)
     agreed = await shared.call(campaign_agreement, shared.database, progress.campaign.id)
     total, disputed = await shared.call(disputed_tasks, shared.database, progress.campaign.id)
     return page(
