@@ -93,7 +93,8 @@ class LabelStudioActivities:
         if project is None:
             spec = place.spec
             config, title = projects.config(spec), projects.title(place.name)
-            project = server.create_project(title, description, config, spec.instructions, spec.overlap.labels)
+            made = server.create_project(title, description, config, spec.instructions, spec.overlap.labels)
+            project = server.find_project(description) or made  # of two that were made at once, both attempts take the older one
         return self._sent.settle(campaign, server.address, project)
 
     def _register(self, place: Elsewhere) -> PerdureError | None:

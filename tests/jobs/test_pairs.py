@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import xgboost
 from perdure.adapters.s3 import ObjectStore
 from perdure.errors import InvalidInput
 from perdure.jobs import preparation
-from perdure.jobs.pairs import LONGEST_TEXT
+from perdure.jobs.pairs import LONGEST_TEXT, _places
+from perdure.keys import digest
 from perdure.labeling.manifest import task
 from perdure.labeling.spec import load as load_campaign
 from perdure.messages.common import ArtifactRef, Json
@@ -109,7 +111,7 @@ def test_nobody_sees_whose_answer_is_whose(prepared: Prepared) -> None:
     for secret in (b"challenger", b"champion", strong["sha256"].encode(), weak["sha256"].encode()):
         assert secret not in body
     hidden = sides(prepared, figures["pairs"])
-    assert {side["challenger"] for side in hidden.values()} == {"left", "right"}
+    assert Counter(side["challenger"] for side in hidden.values()) == {"left": 20, "right": 20}
     scores = pl.read_parquet(prepared.jobs.objects.get(ArtifactRef.from_json(figures["scores"])))
     test = prepared.table("splits", "test")
     for each in tasks(prepared, figures["pairs"]):
@@ -123,6 +125,15 @@ def test_nobody_sees_whose_answer_is_whose(prepared: Prepared) -> None:
         assert set(payload) == {"x", "y", "note", "left", "right"}  # neither the name, which is personal, nor the label
         assert payload["x"] == row["x"]
         assert payload["note"] is None or len(payload["note"]) <= LONGEST_TEXT
+
+
+def test_a_pair_that_is_alone_stands_on_either_side() -> None:
+    """Of an odd number, the one that is left over."""
+    seeds = [digest(number) for number in range(20)]
+    assert {_places(seed, [7])[7] for seed in seeds} == {"left", "right"}
+    for seed in seeds:
+        assert sorted(Counter(_places(seed, range(5)).values()).values()) == [2, 3]
+    assert len({tuple(sorted(_places(seed, range(20)).items())) for seed in seeds}) == len(seeds)
 
 
 def test_the_tasks_are_a_manifest_of_their_campaign(prepared: Prepared) -> None:

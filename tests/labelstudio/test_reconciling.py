@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from perdure.activities import labelstudio as activities
+from perdure.adapters.labelstudio import LabelStudioServer
 from perdure.errors import AccessDenied, Conflict, InvalidInput, LabelStudioUnavailable
 from perdure.labeling.labelstudio import projects
 from perdure.messages.labeling import CampaignCommand, DeliveryState, Reconciled, TasksSent
@@ -37,6 +38,24 @@ def test_a_campaign_is_made_there_once(place: Place) -> None:
     place.add("t4")
     assert place.push() == TasksSent(sent=1)
     assert len(place.fake.projects) == 1
+
+
+def test_two_projects_that_are_made_at_once_are_one_campaigns(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a task that was answered in the other one would seem to have lost its answer."""
+    place.open()
+    create, raced = LabelStudioServer.create_project, list[int]()
+
+    def both(self: LabelStudioServer, *what: Any) -> int:
+        raced.append(create(self, *what))  # another attempt, which then goes on with its own
+        return create(self, *what)
+
+    monkeypatch.setattr(LabelStudioServer, "create_project", both)
+    assert place.push() == TasksSent(sent=3)
+    assert len(place.fake.projects) == 2
+    assert {task["project"] for task in place.fake.tasks.values()} == set(raced)
+    place.by_hook(place.fake.annotate("t0", "pos"))
+    assert place.reconcile(whole=True) == Reconciled()
+    assert place.statuses() == {"t0": ["valid"]}
 
 
 def test_what_a_model_answers_is_shown_to_nobody(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,10 @@ class Pairs:
         rows = kept.sort(_DRAW).to_dicts() if kept.height else []  # the order tells nothing
         if not rows:
             return {"asked": 0, "differ": 0, "tasks": None, "sides": None}
-        lines, sides = [], {}
+        lines, sides, places = [], {}, _places(self._seed, [row[_ROW] for row in rows])
         for number, row in enumerate(rows, 1):
             key = f"pair-{number:0{len(str(len(rows)))}}"
-            side = _side(self._seed, row[_ROW])
+            side = places[row[_ROW]]
             answers = (row[_OURS], row[_THEIRS]) if side is Side.LEFT else (row[_THEIRS], row[_OURS])
             shown = {_called(name): _shown(row[name]) for name in self._columns}
             lines.append(self._line({"key": key, "payload": {**shown, Side.LEFT: answers[0], Side.RIGHT: answers[1]}}))
@@ -85,9 +86,14 @@ class Pairs:
         return line
 
 
-def _side(seed: str, row: int) -> Side:
-    """Where the challenger's answer to this row stands: by a toss that depends on nothing that is shown."""
-    return Side.LEFT if hashlib.sha256(f"{seed}/{row}".encode()).digest()[0] % 2 else Side.RIGHT
+def _places(seed: str, rows: Sequence[int]) -> dict[int, Side]:
+    """Where the challenger's answer to each row stands: by a lot that depends on nothing that is shown.
+
+    Half of them stand left, so who always says the same side prefers nobody.
+    """
+    drawn = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row}".encode()).digest())
+    left = int(seed, 16) % 2  # whether the one that is left over stands there
+    return {row: Side.LEFT if (number + left) % 2 else Side.RIGHT for number, row in enumerate(drawn)}
 
 
 def _classes(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:

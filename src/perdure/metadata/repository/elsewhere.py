@@ -121,11 +121,12 @@ class SentTaskRows(Rows):
             select(task.id, ref.external_id, wanted.label("wanted"))
             .join(had_there, had_there.c.task_id == task.id)
             .join(ref, ref.task_id == task.id)
-            .where(task.state == TaskState.OPEN, task.gold.is_(None), ref.problem.is_(None), wanted > ref.overlap)
+            .where(task.state == TaskState.OPEN, task.gold.is_(None), wanted > ref.overlap)
+            .where(ref.problem.is_(None), ref.external_id.is_not(None))
             .order_by(task.id)
         )
         with self._database.transaction() as session:
-            return [(row.id, int(row.external_id or 0), row.wanted) for row in session.execute(query)]
+            return [(row.id, row.external_id, row.wanted) for row in session.execute(query)]
 
     # --- reading -------------------------------------------------------------------------------------------------------
 
