@@ -50,6 +50,7 @@ BY_ERROR = {
     "TrackingUnavailable": Exit.UNREACHABLE,
     "LabelStudioUnavailable": Exit.UNREACHABLE,
     "TemporalUnavailable": Exit.UNREACHABLE,
+    "RateLimited": Exit.UNREACHABLE,
     "Permanent": Exit.FAILED,
     "InvalidInput": Exit.USAGE,
     "UnknownTrainer": Exit.USAGE,

@@ -33,7 +33,14 @@ def make_app(settings: Settings) -> FastAPI:
             app.state.parts = parts
             yield
 
-    app = FastAPI(title="Perdure", version=version("perdure"), description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Perdure",
+        version=version("perdure"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; any viewer reads /openapi.json
+        redoc_url=None,
+    )
     app.add_middleware(BodyLimit, most=settings.gateway.max_body, streamed=imports.ROUTE)
     problems.install(app)
 

@@ -139,7 +139,7 @@ def _invalid(error: RequestValidationError) -> Refusal:
     found = [(".".join(str(part) for part in each["loc"][1:]) or str(each["loc"][0]), each) for each in error.errors()]
     mistakes = [Mistake(field=path, message=each["msg"].removeprefix("Value error, ")) for path, each in found]
     status = 400 if any(each["type"] == "json_invalid" for _, each in found) else 422
-    first = InvalidInput(mistakes[0].message, field=mistakes[0].field, remedy="see /docs for what this route takes")
+    first = InvalidInput(mistakes[0].message, field=mistakes[0].field, remedy="/openapi.json says what this route takes")
     return Refusal(error=first, status=status, mistakes=mistakes)
 
 
@@ -167,7 +167,7 @@ def install(app: FastAPI) -> None:
 def _foreign(error: HTTPException) -> PerdureError:
     """What the web framework refused by itself."""
     if error.status_code == 404:
-        return NotFound("there is no such route", remedy="see /docs for all routes")
+        return NotFound("there is no such route", remedy="/openapi.json lists all routes")
     if error.status_code == 405:
-        return Conflict("this route does not take this method", remedy="see /docs for what it takes")
-    return InvalidInput(str(error.detail), field="body", remedy="see /docs for what this route takes")
+        return Conflict("this route does not take this method", remedy="/openapi.json says what it takes")
+    return InvalidInput(str(error.detail), field="body", remedy="/openapi.json says what this route takes")
