@@ -26,7 +26,7 @@ FOREIGN = ("PERDURE_", "TEMPORAL_", "AWS_", "RAY_", "MLFLOW_")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """With `-n`, a folder's tests run in one process, in their order: they share servers."""
+    """With `-n`, a folder's tests run in one process, in their order: they share servers. Those end to end are too long for that."""
     config.option.loadscopereorder = False
     return Folders(config, log)
 
@@ -35,12 +35,18 @@ class Folders(LoadScopeScheduling):
     """The unit of work is a folder."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.split("/")[1]
+        _, folder, *rest = nodeid.split("/")
+        return f"e2e/{rest[0].partition('::')[0]}" if folder == "e2e" else folder
+
+
+LONGEST = ("e2e", "flood", "jobs", "local", "workflows", "docs", "cli", "gateway")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest folder first: beside it there is time for all others."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/e2e"))
+    """The longest folders first, so that no process is left with one of them at the end."""
+    folders = [item.path.relative_to(Path(__file__).parent).parts[0] for item in items]
+    ranks = {id(item): LONGEST.index(folder) if folder in LONGEST else len(LONGEST) for item, folder in zip(items, folders, strict=True)}
+    items.sort(key=lambda item: ranks[id(item)])
 
 
 @pytest.fixture(scope="session", autouse=True)
