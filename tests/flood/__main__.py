@@ -1,4 +1,4 @@
-"""``python -m tests.flood [--labels N] [--seed S] [--kills K]``: labels by every channel while what takes them is killed.
+"""``python -m tests.flood [--labels N] [--seed S] [--kills K] [--pause P]``: labels by every channel while what takes them is killed.
 
 A fifth of the deliveries are repeats, all are shuffled; some answers are changed or taken back. Gateway, relay, worker and Postgres are
 killed with -9 at random moments. At the end every accepted delivery must be there once, in one status, and what counts must be what was
@@ -26,12 +26,12 @@ ROOT = Path(__file__).parent.parent.parent
 NEEDED = {"postgres", "s3", "temporal", "worker", "relay", "gateway"}
 
 
-def flood(home: Path, labels: int, seed: int, kills: int) -> dict[str, Any]:
+def flood(home: Path, labels: int, seed: int, kills: int, pause: float = 1.5) -> dict[str, Any]:
     """One flood on the stack in *home*; its figures. Raises AssertionError where anything is lost or doubled."""
     chosen = random.Random(seed)
     campaign = Flooded.open(home, labels, seed)
     deliveries = make(campaign, labels, chosen)
-    with Attack(home, kills, chosen) as attack:
+    with Attack(home, kills, chosen, pause) as attack:
         began = time.monotonic()
         asyncio.run(campaign.send(deliveries, attack))
         seconds = time.monotonic() - began
@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--labels", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--pause", type=float, default=1.5, help="seconds between kills, on average")
     parser.add_argument("--home", type=Path, default=ROOT / ".perdure" / "flood", help="data folder of the stack that is attacked")
     options = parser.parse_args()
     home = options.home.absolute()
@@ -53,7 +54,7 @@ def main() -> int:
     os.environ["PERDURE_HOME"] = str(home)
     stack.up(home, only=NEEDED, echo=lambda text: print(text, flush=True))
     try:
-        figures = flood(home, options.labels, options.seed, options.kills)
+        figures = flood(home, options.labels, options.seed, options.kills, options.pause)
     finally:
         stack.down(home)
     print(json.dumps(figures, indent=1))

@@ -19,10 +19,10 @@ VICTIMS = ("gateway", "relay", "worker", "postgres")
 
 
 class Attack:
-    """A thread that kills one victim after the other. ``done`` counts kills by victim."""
+    """A thread that kills one victim after the other, every ``pause`` seconds on average. ``done`` counts kills by victim."""
 
-    def __init__(self, home: Path, kills: int, chosen: random.Random) -> None:
-        self._home, self._kills, self._chosen = home, kills, random.Random(chosen.random())
+    def __init__(self, home: Path, kills: int, chosen: random.Random, pause: float = 1.5) -> None:
+        self._home, self._kills, self._chosen, self._pause = home, kills, random.Random(chosen.random()), pause
         self._stop, self._thread = threading.Event(), threading.Thread(target=self._run)
         self.done: Counter[str] = Counter()
 
@@ -44,7 +44,7 @@ class Attack:
         return self.done.total() >= self._kills
 
     def _run(self) -> None:
-        while not self.over and not self._stop.wait(self._chosen.uniform(0.5, 2.5)):
+        while not self.over and not self._stop.wait(self._chosen.uniform(self._pause / 3, self._pause * 5 / 3)):
             victim = self._chosen.choice(VICTIMS)
             pids = [service.pid for service in stack.status(self._home) if service.name == victim and service.pid]
             for pid in pids:
