@@ -83,7 +83,8 @@ _TASKS = """
      where campaign_id = %(campaign)s and key = any(cast(%(keys)s as text[])) order by id for update
 """
 _LABELERS = "select id, principal, status, gold_right, gold_wrong from labeler where id = any(cast(%(ids)s as uuid[]))"
-_LABELERS_HELD = f"{_LABELERS} order by id for update"
+# others may name these labelers meanwhile: who leases does, and may hold what is written next
+_LABELERS_HELD = f"{_LABELERS} order by id for no key update"
 _JUDGED = """
     select task_id, labeler_id from annotation
      where task_id = any(cast(%(tasks)s as uuid[])) and labeler_id = any(cast(%(labelers)s as uuid[])) and judged

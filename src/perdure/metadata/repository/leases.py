@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, func, select, update
 from sqlalchemy.orm import Session
 
 from perdure.errors import AccessDenied, Conflict, LeaseLost, NotFound
@@ -19,7 +19,7 @@ from perdure.messages.labeling import AnnotationStatus, AnswerResult, Assignment
 from perdure.metadata import tables as t
 from perdure.metadata.repository.answers import AnswerRows, share_campaign
 
-_WIDER = 4  # candidates looked at for each task wanted: some are in others' hands
+_WIDER = 4  # candidates looked at for each task wanted: some were leased to others a moment ago
 
 
 class LabelRows(AnswerRows):
@@ -149,12 +149,15 @@ class LabelRows(AnswerRows):
         )
 
     def _free(self, session: Session, campaign: UUID, labeler: UUID, most: int) -> list[t.Task]:
-        """Locked first, and looked at again then: whoever leases must hold the task's row, so what is seen now stays so."""
+        """Tasks that fewer hold than are wanted, however many of those before them are in others' hands.
+
+        Locked first, and looked at again then: whoever leases must hold the task's row, so what is seen now stays so.
+        """
         task = t.Task
         query = (
             select(task)
             .where(task.campaign_id == campaign, task.state == TaskState.OPEN, task.gold.is_(None), ~_answered(labeler), ~_has(labeler))
-            .where(task.assist.is_distinct_from(Assist.ACCEPT))
+            .where(task.assist.is_distinct_from(Assist.ACCEPT), task.n_valid + _holders() < task.overlap)
             .order_by(task.priority.desc(), task.id)
             .limit(most * _WIDER)
             .with_for_update(skip_locked=True)
@@ -228,6 +231,13 @@ def _answered(labeler: UUID) -> ColumnElement[bool]:
     a = t.Annotation
     standing = a.status.in_((AnnotationStatus.VALID, AnnotationStatus.SKIPPED))
     return select(a.id).where(a.task_id == t.Task.id, a.labeler_id == labeler, standing).exists()
+
+
+def _holders() -> ScalarSelect[int]:
+    """How many hold a task now."""
+    a = t.Assignment
+    held = (a.task_id == t.Task.id, a.state == AssignmentState.LEASED, a.expires_at > func.now())
+    return select(func.count()).select_from(a).where(*held).correlate(t.Task).scalar_subquery()
 
 
 def _has(labeler: UUID) -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from perdure.labeling.spec import load
@@ -19,13 +19,22 @@ def requeue_blocked(database: Database, tenant: str) -> None:
     with database.transaction() as session:
         blocked = session.scalars(select(t.Labeler.id).where(t.Labeler.tenant == tenant, t.Labeler.requeue_due)).all()
     for labeler in blocked:
-        with database.transaction() as session:
-            undecided = _take_back(session, labeler)
-            # in this order, as whoever answers holds tasks before labelers, and both before campaigns
-            session.execute(update(t.Labeler).where(t.Labeler.id == labeler).values(requeue_due=False))
-            for campaign, count in undecided:
-                session.execute(update(t.Campaign).where(t.Campaign.id == campaign.id).values(decided=t.Campaign.decided - count))
-                poke(session, tenant, campaign.workflow_id)
+        _requeue(database, tenant, labeler)
+
+
+def _requeue(database: Database, tenant: str, labeler: UUID) -> None:
+    """Once: looks at many campaigns come here together, and each would take back more than the one before."""
+    with database.transaction() as session:
+        # not the labeler's row, which is held after tasks
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"requeue/{labeler}", 0))))
+        if not session.scalar(select(t.Labeler.requeue_due).where(t.Labeler.id == labeler)):
+            return
+        undecided = _take_back(session, labeler)
+        # in this order, as whoever answers holds tasks before labelers, and both before campaigns
+        session.execute(update(t.Labeler).where(t.Labeler.id == labeler).values(requeue_due=False))
+        for campaign, count in undecided:
+            session.execute(update(t.Campaign).where(t.Campaign.id == campaign.id).values(decided=t.Campaign.decided - count))
+            poke(session, tenant, campaign.workflow_id)
 
 
 def _take_back(session: Session, labeler: UUID) -> list[tuple[t.Campaign, int]]:

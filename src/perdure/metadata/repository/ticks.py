@@ -53,7 +53,8 @@ class CampaignRows(PlainCampaignRows):
             left = row.total - row.decided - row.rejected - decided.ended
             # only what changes the campaign waits for its row: whoever answers holds tasks before it
             lowered = self._climb(session, row, spec, left, closing=False)
-            row = session.scalars(query.with_for_update().execution_options(populate_existing=True)).one()
+            # its key stays: two looks that have each decided tasks of it would wait for each other else
+            row = session.scalars(query.with_for_update(key_share=True).execution_options(populate_existing=True)).one()
             row.decided += decided.ended
             session.flush()
             imports = self._imports(session, campaign)
