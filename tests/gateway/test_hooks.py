@@ -297,6 +297,18 @@ async def test_bodies_have_a_limit(client: httpx.AsyncClient, senders: Senders, 
     assert response.headers["content-type"] == "application/problem+json"
 
 
+async def test_only_an_import_is_as_long_as_it_likes(client: httpx.AsyncClient) -> None:
+    """Not what is merely called so: of a form, all is read before anybody asks who sent it."""
+
+    async def long() -> Any:
+        for _ in range(9):
+            yield b"a=" + b"a" * 1_000_000 + b"&"
+
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    response = await client.post("/approvals/tasks:import", content=long(), headers=headers)
+    assert response.status_code == 413
+
+
 def test_what_was_saved_may_be_used_at_once() -> None:
     now = 0.0
     rates = Rates(0.5, lambda: now)

@@ -41,7 +41,7 @@ def make_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; any viewer reads /openapi.json
         redoc_url=None,
     )
-    app.add_middleware(BodyLimit, most=settings.gateway.max_body, streamed=imports.ROUTE)
+    app.add_middleware(BodyLimit, most=settings.gateway.max_body, streamed=imports.STREAMED)
     problems.install(app)
 
     @app.get("/healthz", tags=["health"])

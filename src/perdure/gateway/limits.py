@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fastapi import HTTPException, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -10,14 +12,17 @@ from perdure.gateway.problems import Refused
 
 
 class BodyLimit:
-    """Refuses bodies above *most* bytes with 413, also where no length was announced. What is streamed bounds itself."""
+    """Refuses bodies above *most* bytes with 413, also where no length was announced.
 
-    def __init__(self, app: ASGIApp, most: int, streamed: str) -> None:
+    Of a path that *streamed* describes as a whole nothing is counted: its route bounds what it reads.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, streamed: re.Pattern[str]) -> None:
         self._app, self._most, self._streamed = app, most, streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what is received."""
-        if scope["type"] != "http" or scope["path"].endswith(self._streamed):
+        if scope["type"] != "http" or self._streamed.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -26,7 +27,8 @@ from perdure.metadata.repository import CampaignRows
 
 router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"])
 LINES, JSON = "application/x-ndjson", "application/json"
-ROUTE = "/tasks:import"
+ROUTE = "/{campaign}/tasks:import"
+STREAMED = re.compile(r"/v1/campaigns/[^/]+/tasks:import")
 BATCH = 1_000
 BATCH_BYTES = 4 << 20
 IN_MEMORY = 8 << 20  # bytes of a body that wait in memory; more wait in a file
@@ -36,7 +38,7 @@ _EXAMPLE = '{"key": "m1", "payload": {"text": "hello"}}\n{"key": "m2", "payload"
 
 
 @router.post(
-    "/{campaign}" + ROUTE,
+    ROUTE,
     status_code=202,
     response_model=bodies.Imported,
     responses=responses(401, 403, 404, 409, 415),
