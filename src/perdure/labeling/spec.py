@@ -111,7 +111,10 @@ class Budget(_Part):
 
 
 class Stop(_Part):
-    """Enough is known once labelers agree: the lower bound (95 %) of Krippendorff's alpha is at least ``alpha``."""
+    """Enough is known once labelers agree: the lower bound of Krippendorff's alpha is at least ``alpha``.
+
+    The bound is three standard errors below the estimate, as it is looked at again and again.
+    """
 
     alpha: float = Field(ge=-1, le=1, description="least alpha, with confidence")
     least: int = Field(200, ge=2, description="tasks with two opinions or more before it is judged")
