@@ -34,6 +34,16 @@ def test_agreement_is_the_share_of_agreeing_pairs() -> None:
     }
 
 
+def test_a_number_is_the_same_however_it_is_written() -> None:
+    figures = tallied(line(12.0, ada=12, bob=12.0, eve=13), level=Level.INTERVAL)
+    assert (figures["pairs"], figures["agreement"]) == (3, pytest.approx(1 / 3))
+    assert figures["accuracy"] == {who: {"checked": 1, "agreed": agreed} for who, agreed in (("ada", 1), ("bob", 1), ("eve", 0))}
+
+
+def test_a_prediction_without_a_label_anchors_nobody() -> None:
+    assert tallied({**line("ham", shown=True, ada="ham"), "prediction": {"score": 0.5}})["anchoring"] is None
+
+
 def test_who_was_alone_is_not_checked_by_the_decision() -> None:
     figures = tallied(
         line("ham", ada="ham"),

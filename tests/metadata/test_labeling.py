@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
@@ -184,6 +185,13 @@ def test_gold_is_judged_once_a_task(database: Database) -> None:
     campaign.answer(said("g1", "ham", by=who))
     campaign.answer(said("g1", by=who, deleted=True))
     assert campaign.answer(said("g1", "ham", by=who, key="again", at=3)) == [S.VALID]
+    assert judged(database, who) == (1, 1)
+
+
+def test_a_known_number_is_the_same_however_it_is_written(database: Database) -> None:
+    campaign, who = Campaign(database, choices=[]), uuid4().hex
+    campaign.rows.put_tasks(campaign.id, [NewTask(key=f"g{n}", payload={}, gold=12) for n in range(2)])
+    campaign.labels.accept(campaign.id, [replace(said("g0", by=who), value=12.0), replace(said("g1", by=who), value=12.5)])
     assert judged(database, who) == (1, 1)
 
 

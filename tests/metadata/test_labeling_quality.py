@@ -123,6 +123,14 @@ def test_all_opinions_of_a_campaign_decide_its_tasks(database: Database) -> None
     assert exported(campaign) == lines
 
 
+def test_gold_does_not_tell_how_frequent_labels_are(database: Database) -> None:
+    campaign = Campaign(database, tasks=10, gold={"rate": 0, "least": 1000})
+    gold(campaign, 10)
+    campaign.answer(*(said(f"g{n}", "ham") for n in range(10)), *(said(f"t{n}", "spam") for n in range(10)))
+    campaign.rows.tick(campaign.id)
+    assert estimate(campaign)["prior"]["ham"] < 0.01
+
+
 def test_an_estimate_overrules_nobody_who_decides_by_hand_and_no_later_opinion(database: Database) -> None:
     campaign, (good, _, _) = contradicted(database)
     with database.transaction() as session:
@@ -265,6 +273,19 @@ def test_a_model_that_people_disagree_with_is_withdrawn(database: Database) -> N
     assert {line["decided_by"] for key, line in exported(campaign).items() if key != "other"} == {"perdure"}
 
 
+def test_audits_of_a_version_count_together_however_it_is_written(database: Database) -> None:
+    campaign = Campaign(database, tasks=0, model={**RULE, "audit": 1})
+    versions: list[dict[str, Any]] = [{"version": None}, {}]
+    campaign.rows.put_tasks(
+        campaign.id,
+        [NewTask(key=f"t{n}", payload={}, prediction={"label": "spam", "confidence": 1, **versions[n % 2]}) for n in range(6)],
+    )
+    campaign.answer(*(said(f"t{n}", "ham") for n in range(6)))
+    campaign.rows.tick(campaign.id)
+    campaign.rows.tick(campaign.id)
+    assert [detail["reason"] for _, detail in events(campaign, "model_blocked")] == ["people agreed with 0 of 6 audited answers"]
+
+
 def test_a_campaign_does_not_end_with_answers_of_a_model_that_just_failed(database: Database) -> None:
     campaign = assisted(database, tasks=120)
     campaign.rows.tick(campaign.id)
@@ -383,10 +404,13 @@ def test_who_looks_often_is_more_careful(database: Database) -> None:
     for n, (one, other) in enumerate(opinions):
         campaign.answer(said(f"t{n}", one, by="ada"), said(f"t{n}", other, by="bob"))
     found = agreement(opinions)
-    assert found.alpha is not None and found.low is not None and found.low > 0.65
+    assert found.alpha is not None
+    assert found.low is not None
+    assert found.low > 0.65
     tick = campaign.rows.tick(campaign.id)
     measured = campaign.rows.campaign(campaign.id).measured
-    assert measured is not None and tick.over is None
+    assert measured is not None
+    assert tick.over is None
     assert measured["alpha"]["value"] == pytest.approx(found.alpha)
     assert measured["alpha"]["low"] == pytest.approx(found.alpha - 3 / 1.96 * (found.alpha - found.low), abs=0.03)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perdure.errors import InvalidInput
@@ -45,18 +46,19 @@ class DawidSkeneConsolidation:
         code = {choice: number for number, choice in enumerate(choices)}
         labelers: dict[str, int] = {}
         decided: list[Asked] = []
-        of, by, said, known = (array("q") for _ in range(4))
+        of, by, said, known, gold = (array("q") for _ in range(5))
         for number, task in enumerate(tasks):
-            decided.append(Asked(id=task.id, known=task.known, inputs_sha256=task.inputs_sha256, votes=[]))
+            decided.append(replace(task, votes=[]))
             known.append(-1 if task.known is None else code[task.known])
+            gold.append(task.gold)
             for labeler, value in task.votes:
                 of.append(number)
                 by.append(labelers.setdefault(labeler, len(labelers)))
                 said.append(code[value])
         if not of:
             return Consolidated(method=BY_ESTIMATE, decisions=iter(()), figures={})
-        about, labeler_of, labels = (np.frombuffer(column, dtype=np.int64) for column in (of, by, said))
-        found = dawid_skene(about, labeler_of, labels, len(choices), known=np.frombuffer(known, dtype=np.int64))
+        about, labeler_of, labels, truth, chosen = (np.frombuffer(column, dtype=np.int64) for column in (of, by, said, known, gold))
+        found = dawid_skene(about, labeler_of, labels, len(choices), known=truth, chosen=chosen.astype(bool))
         times = np.bincount(labeler_of, minlength=len(labelers))
         return Consolidated(
             method=BY_ESTIMATE, decisions=_decisions(decided, found, choices), figures=_figures(found, choices, list(labelers), list(times))

@@ -18,7 +18,7 @@ from operator import mul
 from random import Random
 from typing import Any
 
-from perdure.keys import canonical
+from perdure.labeling.fields import answer_bytes
 
 SEED = 7  # the interval of the same opinions is the same
 BLOCKS = 500  # what is resampled, and in memory, at most
@@ -66,7 +66,7 @@ class Reliability:
         size = len(values)
         if size < 2:
             return
-        counts = Counter(canonical(value) for value in values)
+        counts = Counter(answer_bytes(value) for value in values)
         self.pairs += size * (size - 1) // 2
         self.agreeing += sum(count * (count - 1) // 2 for count in counts.values())
         block = self._block()

@@ -34,13 +34,15 @@ def dawid_skene(
     classes: int,
     *,
     known: Integers | None = None,
+    chosen: NDArray[np.bool_] | None = None,
     most: int = 200,
     tolerance: float = 1e-6,
     smoothing: float = SMOOTHING,
 ) -> DawidSkene:
     """EM over opinions given as three arrays of one length: who (*labelers*) said what (*labels*) about which of the *tasks*.
 
-    All are numbered from 0. *known* is the true class of each task, -1 where it is not known: such tasks only tell how good labelers are.
+    All are numbered from 0. *known* is the true class of each task, -1 where it is not known. *chosen* marks tasks that are there because
+    their class is known: they tell how good labelers are, but not how frequent classes are.
     Begins with the shares of votes; ends when no posterior moves by more than *tolerance*, or after *most* rounds.
     The result depends on nothing but the counts: the same opinions in another order give the same posteriors to rounding.
     """
@@ -52,10 +54,11 @@ def dawid_skene(
     np.add.at(posterior, (tasks, labels), 1.0)
     posterior[sure] = truth
     posterior /= posterior.sum(axis=1, keepdims=True)
+    sample = slice(None) if chosen is None or chosen.all() else ~chosen
     iteration, moved = 0, np.inf
     while iteration < most and moved > tolerance:
         iteration += 1
-        prior = posterior.mean(axis=0)
+        prior = posterior[sample].mean(axis=0)
         counts = np.zeros((n_labelers, classes, classes))  # labeler, said, true
         np.add.at(counts, (labelers, labels), posterior[tasks])
         counts += smoothing

@@ -142,10 +142,14 @@ class Backlog:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A task with all opinions on it: labelers and what they say. ``known`` is a label that is certain: gold, or decided by hand."""
+    """A task with all opinions on it: labelers and what they say.
+
+    ``known`` is a label that is certain: of a ``gold`` task, or decided by hand.
+    """
 
     id: UUID
     known: str | None
+    gold: bool
     inputs_sha256: str
     votes: list[tuple[str, str]]
 

@@ -6,9 +6,9 @@ import math
 from collections import Counter, defaultdict
 from itertools import combinations
 
-from perdure.keys import canonical
 from perdure.labeling.agreement import Level, Reliability
 from perdure.labeling.consensus import ADJUDICATED, BY_MODEL
+from perdure.labeling.fields import answer_bytes
 from perdure.messages.common import Json
 
 CLASSES = 100  # labels that are counted by name: numbers are as many as there are tasks
@@ -50,21 +50,21 @@ class Tally:
         if len(opinions) > 1 or line["method"] == ADJUDICATED:  # who was alone agrees with the decision in any case
             for opinion in opinions:
                 self._checked[opinion["labeler"]] += 1
-                self._agreed[opinion["labeler"]] += canonical(opinion["value"]) == canonical(line["label"])
+                self._agreed[opinion["labeler"]] += answer_bytes(opinion["value"]) == answer_bytes(line["label"])
         self._compare_with_model(line)
 
     def _compare_with_model(self, line: Json) -> None:
         self._by_model += line["method"] == BY_MODEL
-        if "prediction" not in line:
+        if (label := line.get("prediction", {}).get("label")) is None:
             return
-        said = canonical(line["prediction"].get("label"))
+        said = answer_bytes(label)
         if line.get("audit"):
-            self._audits[0] += canonical(line["label"]) == said
+            self._audits[0] += answer_bytes(line["label"]) == said
             self._audits[1] += 1
             return  # an audit is never shown, and only of what the model is sure of: it says nothing about anchoring
         for opinion in line["opinions"]:
             if opinion["shown"] is not None:
-                self._anchored[opinion["shown"]][0] += canonical(opinion["value"]) == said
+                self._anchored[opinion["shown"]][0] += answer_bytes(opinion["value"]) == said
                 self._anchored[opinion["shown"]][1] += 1
 
     def _count(self, counts: Counter[str], value: object) -> bool:

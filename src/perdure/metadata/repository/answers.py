@@ -12,9 +12,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from perdure.errors import NotFound
-from perdure.keys import canonical, digest, identity
+from perdure.keys import digest, identity
 from perdure.labeling.acceptance import TOMBSTONE, Arrival, Earlier, Outcome, accept
 from perdure.labeling.consensus import ADJUDICATED
+from perdure.labeling.fields import answer_bytes
 from perdure.labeling.ports import LEASE_LOST, Incoming
 from perdure.labeling.spec import Campaign, Gold
 from perdure.labeling.spec import load as load_campaign
@@ -291,7 +292,7 @@ class AnswerRows(Rows):
         valid = (outcome.status is S.VALID) - was.count(S.VALID)
         skips = (outcome.status is S.SKIPPED) - was.count(S.SKIPPED)
         if outcome.status is S.VALID and task.gold is not None and (task.id, labeler.id) not in batch.judged:
-            _judge(labeler, canonical(answer.value) == canonical(task.gold), batch.spec.gold)
+            _judge(labeler, answer_bytes(answer.value) == answer_bytes(task.gold), batch.spec.gold)
             batch.judged.add((task.id, labeler.id))
             batch.judging.add(id)
         for key, status in outcome.changes.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -76,8 +77,11 @@ def failing_models(session: Session, campaign: UUID, spec: Campaign) -> dict[str
     """Models that people disagree with too often and whose answers still count: audits that agreed, of how many."""
     if spec.model is None:
         return {}
-    found = {labeler_of(row.version): (row.agreed, row.audited) for row in session.execute(_AUDITED, {"campaign": campaign})}
-    failed = {labeler: counts for labeler, counts in found.items() if failing(*counts, spec.model)}
+    agreed, audited = Counter[str](), Counter[str]()
+    for row in session.execute(_AUDITED, {"campaign": campaign}):  # 3 and "3" are one version
+        agreed[labeler_of(row.version)] += row.agreed
+        audited[labeler_of(row.version)] += row.audited
+    failed = {labeler: (agreed[labeler], audited[labeler]) for labeler in audited if failing(agreed[labeler], audited[labeler], spec.model)}
     return {labeler: counts for labeler, counts in failed.items() if labeler not in _blocked(session, campaign)} if failed else {}
 
 

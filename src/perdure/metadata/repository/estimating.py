@@ -21,7 +21,7 @@ _PAGE = 2_000  # tasks read, or decisions written, at once
 _OPINIONS = text(
     """
     select task.id, task.key, given.id as annotation, given.revision, given.value, labeler.principal,
-           coalesce(task.gold, case when decided.method = :adjudicated then decided.label end) as known
+           task.gold is not null as gold, coalesce(task.gold, case when decided.method = :adjudicated then decided.label end) as known
       from (select id, key, gold from task where campaign_id = :campaign and key > :after order by key limit :page) as task
       left join lateral (select method, label from decision where task_id = task.id offset 0) as decided on true
       left join lateral (select id, revision, value, labeler_id from annotation
@@ -58,6 +58,7 @@ class EstimateRows(Rows):
                     yield Asked(
                         id=opinions[0].id,
                         known=opinions[0].known,
+                        gold=opinions[0].gold,
                         inputs_sha256=digest(sorted(f"{row.annotation}/{row.revision}" for row in opinions)),
                         votes=[(row.principal, row.value) for row in opinions],
                     )

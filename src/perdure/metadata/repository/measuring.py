@@ -2,8 +2,8 @@
 
 Both read all answers, so a big campaign is measured seldom: such that it costs a twentieth of the time at most.
 
-Who looks again and again stops too early once by chance: at each of 50 looks, while tasks grow a hundredfold, the bound of a 95 % interval is
-too high in one campaign of five. So the bound is as far below the estimate as three standard errors, which is too high in one of forty.
+Who looks again and again stops too early by chance once: in 50 looks, while tasks grow a hundredfold, the lower end of a 95 % interval is
+too high at some time in one campaign of five. Three standard errors below the estimate are it in one of forty.
 """
 
 from __future__ import annotations
