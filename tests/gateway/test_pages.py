@@ -191,18 +191,29 @@ async def test_what_is_not_sent_waits(
                 await lou.all_sent()
                 assert sorted(senders.statuses(campaign).values()) == [["valid"]] * 4
 
+                other = await lou.context.new_page()
+                await other.goto(first.url + link(database, "lou", "label"))
+                await other.get_by_role("button", name="Sign in as lou").click()
+                await other.wait_for_url(re.compile("/label$"))
+                await lou.answer("1", "Enter")
+                await lou.says("You have signed in anew in another window. One answer is kept", "#trouble")
+                assert len(senders.statuses(campaign)) == 4
+                await lou.work_on(campaign)
+                await lou.all_sent()
+                assert len(senders.statuses(campaign)) == 5
+
                 await lou.context.clear_cookies()
                 await lou.answer("1", "Enter")
                 await lou.says("You are signed out", "#trouble")
                 await lou.says("One answer is kept", "#trouble")
-                assert len(senders.statuses(campaign)) == 4
+                assert len(senders.statuses(campaign)) == 5
                 await lou.go("/label")
                 await expect(lou.page.get_by_role("heading", name="You are signed out")).to_be_visible()
                 await lou.go(link(database, "lou", "label"))
                 await lou.page.get_by_role("button", name="Sign in as lou").click()
                 await lou.work_on(campaign)
                 await lou.all_sent()
-                assert len(senders.statuses(campaign)) == 5
+                assert len(senders.statuses(campaign)) == 6
 
 
 async def test_windows_leases_and_the_end(browser: Browser, process: Process, database: Database, opened: Open, senders: Senders) -> None:

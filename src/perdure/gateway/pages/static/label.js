@@ -93,7 +93,7 @@ async function send() {
           fill(); // the campaign may be over
         }
       } catch (error) {
-        if (error.status === 401) return signedOut();
+        if (sessionOver(error)) return signedOut(error);
         if (!passing(error)) {
           localStorage.removeItem(entry);
           refused(path, fields, error);
@@ -111,10 +111,16 @@ async function send() {
   }
 }
 
-function signedOut() {
+// a token of another session is no refusal of an answer: somebody has signed in anew in another window
+const sessionOver = (error) => error.status === 401 || (error.status === 403 && error.problem.field === "token");
+
+function signedOut({ status }) {
   const waiting = unsent().length;
-  alarm(`You are signed out: your session is over.${waiting ? ` ${waiting === 1 ? "One answer is" : `${waiting} answers are`} kept in this browser.` : ""} ` +
-    "Open a new link (`perdure keys login` makes it), then", { link: "load this page anew." });
+  const kept = waiting ? ` ${waiting === 1 ? "One answer is" : `${waiting} answers are`} kept in this browser.` : "";
+  const why = status === 401
+    ? `You are signed out: your session is over.${kept} Open a new link (\`perdure keys login\` makes it), then`
+    : `You have signed in anew in another window.${kept} Please`;
+  alarm(why, { link: "load this page anew." });
 }
 
 function refused(path, fields, error) {
@@ -143,7 +149,7 @@ async function fill(anew = false) {
     else if (!current && queue.length) next();
     else if (!current) nothing(reply.state);
   } catch (error) {
-    if (error.status === 401) signedOut();
+    if (sessionOver(error)) signedOut(error);
     else if (passing(error)) {
       if (!current) nothing("unreachable");
     } else if (!current) nothing("refused", sentence(error.message));
@@ -276,7 +282,7 @@ async function hold() {
       alarm("This task is not reserved for you any more. You may still answer it: it counts if the task is not decided by then.", { calm: true });
     }
   } catch (error) {
-    if (error.status === 401) signedOut();
+    if (sessionOver(error)) signedOut(error);
   }
 }
 
