@@ -39,7 +39,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from perdure.workflows.failures import describe, readable, stop_if_cancelled
     from perdure.workflows.labelstudio import LabelStudioSync
-    from perdure.workflows.policies import AT_ONCE, AWAY, DRAIN, QUIET, ROWS, TICK_EVERY, TICKS_PER_EXECUTION
+    from perdure.workflows.policies import AWAY, DRAIN, QUIET, ROWS, TICK_EVERY, TICKS_PER_EXECUTION
 
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
 MOST_ANSWERS = 100  # in one update
@@ -90,6 +90,7 @@ class LabelingCampaign:
         if plan.standing:
             self._snapshot_at = workflow.now() + plan.snapshot_every
         self._plan = plan
+        stop_if_cancelled()
         if request.tasks is not None:
             await self._import(plan, request.tasks)
         self._filled = True
@@ -114,11 +115,15 @@ class LabelingCampaign:
             if tick.over is not None:
                 return tick.over
             imported = [await self._import_added(plan, tasks) for tasks in tick.imports]
-            if self._snapshot_at is not None and self._snapshot_at <= workflow.now():
+            if self._elsewhere.ended:
+                await self._elsewhere.settle()
+            comparing = self._must_compare(plan)
+            if self._is_rolling() and not comparing:
                 await self._roll(plan)
-            unsent = plan.labelstudio and await self._elsewhere.run(plan, tick)
             await self._renew_if_long(plan)
-            if not tick.more and not any(imported) and not unsent:
+            if plan.labelstudio:
+                self._elsewhere.begin(plan, tick, whole=comparing)
+            if not tick.more and not any(imported):
                 await self._wait(began, tick)
 
     async def _look(self, plan: CampaignPlan) -> Tick | None:
@@ -146,11 +151,18 @@ class LabelingCampaign:
             return False
         return True
 
+    def _is_rolling(self) -> bool:
+        """Whether it is time for a standing campaign's next snapshot."""
+        return self._snapshot_at is not None and self._snapshot_at <= workflow.now()
+
+    def _must_compare(self, plan: CampaignPlan) -> bool:
+        """Whether the snapshot for which it is time has to wait for Label Studio to be asked for all that it knows."""
+        at = self._snapshot_at
+        return plan.labelstudio and at is not None and self._is_rolling() and not self._elsewhere.compared_since(at)
+
     async def _roll(self, plan: CampaignPlan) -> None:
         """A standing campaign's snapshot; one that cannot be taken now is taken the next time."""
         self._snapshot_at = workflow.now() + plan.snapshot_every
-        if plan.labelstudio:
-            await self._elsewhere.reconcile(plan, whole=True, patience=AT_ONCE)
         try:
             self._snapshot = await workflow.execute_activity_method(LabelingActivities.snapshot, _ref(plan), **ROWS)
         except FailureError as err:
@@ -159,10 +171,12 @@ class LabelingCampaign:
             workflow.logger.warning("no snapshot could be taken", extra={"error": str(readable(err))})
 
     async def _wait(self, began: datetime, tick: Tick) -> None:
-        """Until somebody pokes or it is time; but not sooner than a moment after the last look began."""
-        times = [at - workflow.now() for at in (self._snapshot_at, self._elsewhere.next) if at is not None]
+        """Until somebody pokes, Label Studio has been asked, or it is time; but not sooner than a moment after the last look began."""
+        snapshot_at = None if self._elsewhere.busy and self._is_rolling() else self._snapshot_at  # else its end is waited for
+        times = [at - workflow.now() for at in (snapshot_at, self._elsewhere.next) if at is not None]
+        timeout = pause(tick, self._quiet, min(times, default=None))
         try:
-            await workflow.wait_condition(lambda: self._poked, timeout=pause(tick, self._quiet, min(times, default=None)))
+            await workflow.wait_condition(lambda: self._poked or self._elsewhere.ended, timeout=timeout)
         except TimeoutError:
             return
         rest = TICK_EVERY - (workflow.now() - began).total_seconds()
@@ -170,11 +184,12 @@ class LabelingCampaign:
             await workflow.sleep(rest)
 
     async def _renew_if_long(self, plan: CampaignPlan) -> None:
-        if self._looks >= TICKS_PER_EXECUTION or workflow.info().is_continue_as_new_suggested():
+        if (self._looks >= TICKS_PER_EXECUTION and not self._elsewhere.busy) or workflow.info().is_continue_as_new_suggested():
             await self._renew(plan)
 
     async def _renew(self, plan: CampaignPlan) -> None:
         """Go on with an empty history. A poke that is lost on the way costs nothing: the new execution begins with a look."""
+        await self._elsewhere.settle()
         await self._drain("the campaign's workflow is being renewed")
         cursor = CampaignCursor(plan=plan, snapshot_at=self._snapshot_at)
         workflow.continue_as_new(replace(self._request, spec=None, tasks=None, cursor=cursor))
@@ -195,6 +210,7 @@ class LabelingCampaign:
         None where it is not over any more: tasks came, or a later deadline, after it was looked at.
         """
         self._enter("closing")
+        await self._elsewhere.settle()
         silent = await self._elsewhere.reconcile(plan, whole=True, patience=plan.patience) if plan.labelstudio else None
         closing = CloseCampaign(campaign=plan.campaign, reason=reason, patience=plan.patience)
         standing = await workflow.execute_activity_method(LabelingActivities.close, closing, **ROWS)
@@ -225,6 +241,7 @@ class LabelingCampaign:
                 await workflow.execute_activity_method(LabelingActivities.close, closing, **ROWS)
             except FailureError as err:
                 workflow.logger.error("the campaign stays open without its run", extra={"error": str(readable(err))})
+        await self._elsewhere.abandon()
         await self._drain(why)
 
     def _enter(self, stage: str) -> None:

@@ -26,6 +26,8 @@ def _activity(queue: str, longest: timedelta) -> ActivityConfig:
 
 ROWS = _activity(MAIN, timedelta(days=1))
 """Rows only: milliseconds, or as long as patience lasts."""
+BESIDE: ActivityConfig = {**ROWS, "cancellation_type": ActivityCancellationType.TRY_CANCEL}
+"""Asks a server that may take a request and say nothing for long: who is cancelled does not wait for it."""
 JOB = _activity(DATA, timedelta(days=7))
 """Watches a preparation or evaluation job."""
 TRAINING = _activity(TRAIN, timedelta(days=90))

@@ -50,6 +50,9 @@ class Fake:
         self.hooks: dict[int, Json] = {}
         self.asked: list[str] = []  # method and path of every request
         self.down = False
+        self.answers = threading.Event()  # cleared: it takes requests, and says nothing until this is set
+        self.answers.set()
+        self.kept_waiting = 0  # requests
         self.closed_to_private = False  # SSRF_PROTECTION_ENABLED
         self.cuts_exports = False
         self.deaf_after: str | None = None  # a path whose request is carried out, and not answered
@@ -237,6 +240,10 @@ def serving() -> Iterator[tuple[Fake, str]]:
         def answer(self) -> None:
             parts = urlsplit(self.path)
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if not fake.answers.is_set():
+                fake.kept_waiting += 1
+                fake.answers.wait()
+                fake.kept_waiting -= 1
             if fake.down:
                 self.close_connection = True
                 return
@@ -270,6 +277,7 @@ def serving() -> Iterator[tuple[Fake, str]]:
     try:
         yield fake, f"http://127.0.0.1:{server.server_port}"
     finally:
+        fake.answers.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 
 from perdure.activities import labelstudio as activities
 from perdure.config import Settings
@@ -58,6 +58,59 @@ async def test_label_studio_is_down_and_the_campaign_goes_on(campaign: Campaign)
         fake.down = False
         labels, result = await campaign.labels()
     assert (len(labels), result["missing"]) == (3, None)
+
+
+async def test_label_studio_says_nothing_and_no_look_waits_for_it(campaign: Campaign) -> None:
+    """It takes a request, and has not answered it when the campaign has decided, and was told to close."""
+    place, fake = campaign.place, campaign.place.fake
+    async with campaign.running():
+        await campaign.until(lambda: len(fake.tasks) == 3)
+        fake.answers.clear()
+        await campaign.until(lambda: fake.kept_waiting)
+        for number, key in enumerate(("t0", "t1"), 1):
+            place.by_hook(fake.annotate(key, "pos"))
+            await campaign.handle.signal("poke")
+            await campaign.until(lambda number=number: place.campaigns.named(place.name).decided == number)  # type: ignore[misc]
+        await asyncio.sleep(1)  # five times as long as between two tries
+        assert fake.kept_waiting == 1, "it is asked once at a time"
+        await campaign.handle.execute_update("close", {"actor": "ann", "reason": "enough"})
+        fake.annotate("t2", "neg")
+        assert place.campaigns.named(place.name).closed_at is None, "its last word is waited for"
+        fake.answers.set()
+        labels, result = await campaign.labels()
+    assert (labels, result["missing"]) == ({"t0": "pos", "t1": "pos", "t2": "neg"}, None)
+
+
+async def test_a_standing_campaign_asks_for_all_before_each_snapshot(campaign: Campaign) -> None:
+    place, fake = campaign.place, campaign.place.fake
+    async with campaign.running(tasks=2, standing=True, snapshot_every="1s"):
+        await campaign.until(lambda: len(fake.tasks) == 2)
+        fake.answers.clear()
+        await campaign.until(lambda: fake.kept_waiting)
+        place.by_hook(gone := fake.annotate("t0", "pos"))
+        fake.delete(gone["annotation"]["id"])
+        await asyncio.sleep(1.2)
+        before = place.senders.rows("select count(*) from label_snapshot where campaign_id = :id", id=place.id)
+        fake.answers.set()
+        await campaign.until(lambda: place.statuses()["t0"] == ["deleted", "deleted"])
+        count = "select count(*) > :before from label_snapshot where campaign_id = :id"
+        place.by_hook(fake.annotate("t1", "neg"))
+        await campaign.until(lambda: place.senders.rows(count, before=before[0][0], id=place.id)[0][0])
+        await campaign.handle.execute_update("close", {"actor": "ann"})
+        assert (await campaign.labels())[0] == {"t1": "neg"}
+
+
+async def test_a_campaign_that_is_cancelled_while_label_studio_says_nothing_ends(campaign: Campaign) -> None:
+    place, fake = campaign.place, campaign.place.fake
+    async with campaign.running():
+        fake.answers.clear()
+        await campaign.until(lambda: fake.kept_waiting)
+        await campaign.handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(campaign.handle.result(), 10)
+        assert fake.kept_waiting == 1
+        fake.answers.set()
+        assert place.campaigns.named(place.name).closed_at is None, "one of its own can be started again"
 
 
 async def test_down_at_the_end_it_is_waited_for_with_patience_and_then_said(campaign: Campaign) -> None:

@@ -59,7 +59,9 @@ class Asking(World):
         self.recorded: list[RecordLabels] = []
         self.promoted: list[int] = []
         self.closings: list[CloseCampaign] = []
-        self.snapshots = 0
+        self.snapshots = self.imports = 0
+        self.campaign_opening, self.may_open = asyncio.Event(), asyncio.Event()
+        self.may_open.set()
 
     @activity.defn(name="runs.open")
     async def open(self, request: OpenRun) -> RunPlan:
@@ -103,10 +105,13 @@ class Asking(World):
 
     @activity.defn(name="labeling.open")
     async def open_campaign(self, request: OpenCampaign) -> CampaignPlan:
+        self.campaign_opening.set()
+        await self.may_open.wait()
         return CampaignPlan(campaign=identity(request.workflow_id), name=request.request.campaign, patience=timedelta(seconds=5))
 
     @activity.defn(name="labeling.import_tasks")
     async def import_tasks(self, request: ImportTasks) -> TasksImported:
+        self.imports += 1
         return TasksImported(rows=100)
 
     @activity.defn(name="labeling.tick")
@@ -189,6 +194,20 @@ async def test_nobody_answers(client: Client) -> None:  # noqa: F811
     async with asking(client, world):
         result = await (await start(client)).result()
     assert (result["released"], result["asked_until"], world.trained) == (True, "every task has its label", [0])
+
+
+async def test_a_run_that_is_cancelled_while_its_campaign_is_opened_leaves_none_open(client: Client) -> None:  # noqa: F811
+    world = Asking()
+    world.may_open.clear()
+    async with asking(client, world):
+        handle = await start(client)
+        await asyncio.wait_for(world.campaign_opening.wait(), 20)
+        await handle.cancel()
+        await asyncio.sleep(0.5)
+        world.may_open.set()  # it outruns the cancellation
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+    assert (world.imports, [closing.anyway for closing in world.closings]) == (0, [True])
 
 
 async def test_waiting_for_people_grows_no_history_and_a_pause_holds_what_follows(client: Client) -> None:  # noqa: F811
