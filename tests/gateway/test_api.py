@@ -124,11 +124,15 @@ async def test_tasks_are_imported_by_lines_all_or_none(client: Client, people: P
     assert (first.status_code, first.json()["tasks"], first.json()["added"]) == (202, 2_500, 2_500), first.text
     again = await client.post(path, content=chunks(), headers=headers)
     assert again.json() == {**first.json(), "added": 0}
+    named = {**headers, "Idempotency-Key": uuid4().hex}
+    one = [await client.post(path, content=b'{"key": "k0", "payload": {}}', headers=named) for _ in range(2)]
+    assert [(each.json()["added"], each.headers.get("Idempotency-Replayed")) for each in one] == [(1, None), (1, "true")]
+    assert (await client.post(path, content=b'{"key": "k1", "payload": {}}', headers=named)).status_code == 422
     wrong = await client.post(path, content=lines.replace(b'"n', b'"m') + b'\n{"key": "b"}\n', headers=headers)
     assert (wrong.status_code, wrong.json()["field"]) == (422, "tasks")
     assert "line 2,502" in wrong.json()["detail"]
     there = senders.rows("select count(*) from task join campaign c on c.id = campaign_id where c.name = :name", name=campaign)
-    assert there == [(2_504,)]  # none of the wrong import
+    assert there == [(2_505,)]  # none of the wrong import, nor of another one under the same key
     assert (await client.post(path, content=b"x" * 3_000_000, headers=headers)).status_code == 413
     assert (await client.post(path, content=b"x", headers={**owner, "content-type": "text/csv"})).status_code == 415
 

@@ -17,6 +17,7 @@ from perdure.gateway.auth import Caller
 from perdure.gateway.parts import Parts
 from perdure.gateway.problems import Refused
 from perdure.keys import digest
+from perdure.metadata.repository.access import Answered
 
 IdempotencyKey = Annotated[
     str | None,
@@ -37,10 +38,24 @@ async def once(
     if key is None:
         status, response = await parts.call(work)
         return JSONResponse(response, status)
-    route, fingerprint = f"{request.method} {request.url.path}", digest(body.model_dump(mode="json"))
-    answer, new = await parts.call(parts.access.once, caller.principal, key, route, fingerprint, work)
-    if (answer.route, answer.request_sha256) != (route, fingerprint):
+    answer, new = await parts.call(parts.access.once, caller.principal, key, *_named(request, body), work)
+    return JSONResponse(answer.response, answer.status) if new else _again(answer, request, body)
+
+
+async def before(parts: Parts, caller: Caller, key: str | None, request: Request, body: BaseModel) -> JSONResponse | None:
+    """What was answered under *key* before: for work that is more than one transaction, and changes nothing where it is done twice."""
+    answer = await parts.call(parts.access.answered, caller.principal, key) if key else None
+    return _again(answer, request, body) if answer else None
+
+
+def _again(answer: Answered, request: Request, body: BaseModel) -> JSONResponse:
+    if (answer.route, answer.request_sha256) != _named(request, body):
         raise Refused(
             422, Conflict("this key was used for another request", field="Idempotency-Key", remedy="use a new key for a new request")
         )
-    return JSONResponse(answer.response, answer.status, headers={} if new else {"Idempotency-Replayed": "true"})
+    return JSONResponse(answer.response, answer.status, headers={"Idempotency-Replayed": "true"})
+
+
+def _named(request: Request, body: BaseModel) -> tuple[str, str]:
+    """The route, and the digest of what was sent."""
+    return f"{request.method} {request.url.path}", digest(body.model_dump(mode="json"))

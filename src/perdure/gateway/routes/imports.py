@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from perdure.errors import InvalidInput
 from perdure.gateway import bodies
@@ -18,7 +18,7 @@ from perdure.gateway.auth import Writer
 from perdure.gateway.limits import require_media, too_large
 from perdure.gateway.parts import Shared
 from perdure.gateway.problems import responses
-from perdure.gateway.repeats import IdempotencyKey, once
+from perdure.gateway.repeats import IdempotencyKey, before, once
 from perdure.keys import identity
 from perdure.labeling import manifest
 from perdure.labeling.ports import CampaignRow, NewTask
@@ -81,10 +81,19 @@ async def import_tasks(request: Request, campaign: str, caller: Writer, shared: 
             if line.strip():
                 manifest.task(line, rows, row.spec)
                 kept.write(line + b"\n")
+        said = _Lines(sha256=seen.hexdigest())
+        if answered := await before(shared, caller, key, request, said):
+            return answered
         kept.seek(0)
         added = await shared.call(_put, shared.campaigns, row, kept)
-    answer = bodies.Imported(import_id=identity(row.id, "import", seen.hexdigest()), tasks=rows, added=added)
-    return JSONResponse(answer.model_dump(mode="json"), 202)
+    answer = bodies.Imported(import_id=identity(row.id, "import", said.sha256), tasks=rows, added=added)
+    return await once(shared, caller, key, request, said, lambda: (202, answer.model_dump(mode="json")))
+
+
+class _Lines(BaseModel):
+    """What a body of lines is known by."""
+
+    sha256: str
 
 
 def _put(campaigns: CampaignRows, campaign: CampaignRow, lines: Iterable[bytes]) -> int:

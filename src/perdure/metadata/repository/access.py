@@ -197,12 +197,18 @@ class AccessRows(Rows):
             self._lock(session, "request", principal, key)
             row = session.get(t.IdempotentRequest, self._request(principal, key))
             if row is not None:
-                return Answered(route=row.route, request_sha256=row.request_sha256, status=row.status, response=row.response), False
+                return _answered(row), False
             status, response = work()
             values = {"route": route, "request_sha256": request_sha256, "status": status, "response": response}
             named = {"id": self._request(principal, key), "principal": plain(principal), "key": plain(key)}
             self._add(session, t.IdempotentRequest, **named, **values)
             return Answered(route=route, request_sha256=request_sha256, status=status, response=response), True
+
+    def answered(self, principal: str, key: str) -> Answered | None:
+        """What this caller was answered under this key."""
+        with self._database.transaction() as session:
+            row = session.get(t.IdempotentRequest, self._request(principal, key))
+            return _answered(row) if row is not None else None
 
     def _request(self, principal: str, key: str) -> UUID:
         return identity(self._tenant, "request", principal, key)
@@ -223,6 +229,10 @@ def key_of(row: t.ApiKey) -> Key:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )
+
+
+def _answered(row: t.IdempotentRequest) -> Answered:
+    return Answered(route=row.route, request_sha256=row.request_sha256, status=row.status, response=row.response)
 
 
 def _hook(row: t.Hook) -> Hook:
