@@ -120,3 +120,15 @@ def test_a_page_is_no_answer(servers: Servers, connection: LabelStudioSettings) 
     transport = httpx.MockTransport(lambda request: httpx.Response(200, html="<h1>Label Studio</h1>"))
     with pytest.raises(InvalidInput, match="answers with a page"):
         servers(connection, transport=transport).project(1)
+
+
+def test_an_address_is_shown_without_a_password(servers: Servers, served: tuple[Fake, str], connection: LabelStudioSettings) -> None:
+    """It stands in rows and in messages."""
+    fake, address = served
+    server = servers(connection.model_copy(update={"url": address.replace("//", "//ann:p@ss@") + "/"}))
+    assert server.address == address
+    assert server.find_project("x") is None
+    fake.down = True
+    with pytest.raises(LabelStudioUnavailable) as refused:
+        server.find_project("x")
+    assert "p@ss" not in str(refused.value)

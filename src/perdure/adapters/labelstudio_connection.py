@@ -21,6 +21,7 @@ from perdure.errors import AccessDenied, InvalidInput, LabelStudioUnavailable, N
 
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 EARLY = 60.0  # seconds before its end at which an access token is replaced
+_LOGIN = re.compile(r"//[^/]*@")
 _LEGACY = re.compile(r"[0-9a-f]{40}")
 
 
@@ -28,7 +29,7 @@ class Connection:
     """One server. Thread-safe. *clock* tells seconds. Whatever asks raises LabelStudioUnavailable, AccessDenied, NotFound, InvalidInput."""
 
     def __init__(self, settings: LabelStudioSettings, clock: Callable[[], float], **transport: Any) -> None:
-        self.address = (settings.url or "").rstrip("/")
+        self.address = _LOGIN.sub("//", settings.url or "").rstrip("/")  # it is shown, in rows too: never with a password
         self._token, self._clock = settings.token, clock
         self._http = httpx.Client(timeout=TIMEOUT, trust_env=False, **transport)
         self._lock = threading.Lock()

@@ -95,16 +95,13 @@ def _release(run: Snapshot, detail: RunDetail) -> str:
 
 def _print_rounds(detail: RunDetail) -> None:
     """What each round came to, where people were asked."""
-    if not detail.spec.get("label"):
+    learned = [each for each in detail.rounds if each.rows is not None]  # not the round in which people only compare
+    if not learned or not detail.spec.get("label"):
         return
     print()
     table(
         ("round", "learned from", "by people", "tested on", "version", "metrics"),
-        [
-            (each.round, each.rows, each.labeled, each.test_rows, each.version, figures(each.metrics, limit=5))
-            for each in detail.rounds
-            if each.rows is not None  # not the round in which people only compare
-        ],
+        [(each.round, each.rows, each.labeled, each.test_rows, each.version, figures(each.metrics, limit=5)) for each in learned],
         right=("round", "learned from", "by people", "tested on", "version"),
     )
 
