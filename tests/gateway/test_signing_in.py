@@ -11,6 +11,8 @@ import httpx
 import pytest_asyncio
 from fastapi import FastAPI
 
+from perdure.config import Settings
+from perdure.gateway.app import make_app
 from perdure.gateway.pages.login import home_of
 from perdure.gateway.pages.showing import shown
 from perdure.labeling.spec import Campaign
@@ -65,6 +67,18 @@ async def test_a_link_works_once_and_looking_does_not_use_it(visitor: Client, da
     assert not any(secret in kept for secret in secrets)
     for nothing in ("", "x", "\x00"):
         assert (await visitor.post("/login", data={"link": nothing})).status_code in (403, 422)
+
+
+async def test_a_cookie_is_secure_where_people_come_by_https(database: Database, migrated: Settings) -> None:
+    outside = migrated.model_copy(update={"gateway": migrated.gateway.model_copy(update={"url": "https://labels.example"})})
+    for settings, secure in ((outside, True), (migrated, False)):
+        made_app = make_app(settings)
+        async with (
+            made_app.router.lifespan_context(made_app),
+            Client(transport=httpx.ASGITransport(made_app), base_url="http://gateway") as asked,
+        ):
+            answer = await asked.post("/login", data={"link": made(database)[2]})
+            assert ("; Secure" in answer.headers["set-cookie"]) == secure
 
 
 async def test_a_link_and_a_session_end(visitor: Client, app: FastAPI, database: Database, senders: Senders) -> None:

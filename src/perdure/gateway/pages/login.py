@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -50,7 +51,7 @@ async def sign_in(request: Request, shared: Shared, link: Annotated[str, Form(ma
         max_age=max(1, int((found.session_until - datetime.now(UTC)).total_seconds())),
         httponly=True,
         samesite="lax",
-        secure=request.url.scheme == "https",
+        secure="https" in (request.url.scheme, urlsplit(shared.settings.gateway.url or "").scheme),  # not every proxy says how it was asked
     )
     return response
 
