@@ -218,7 +218,9 @@ async def test_who_wins_may_be_released_though_the_worker_died_while_people_thou
     comparing = await world.compare(client, 30)
     await comparing.answer("win", "win", "loss")
     waiting = next(step for step in comparing.detail().steps if step.id == comparing.step)
-    assert waiting.campaign == {"name": comparing.opened()[0], "decided": waiting.campaign["decided"], "total": PAIRS}
+    assert waiting.campaign is not None
+    assert (waiting.campaign["name"], waiting.campaign["total"]) == (comparing.opened()[0], PAIRS)
+    assert waiting.campaign["deadline"] == world.campaigns.named(comparing.opened()[0]).deadline
     world.fire()
     campaign = await comparing.campaign()
     assert ("ann", "remind", str(PAIRS)) in comparing.told()  # the owner knows at once
