@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.messages.labeling import CampaignRequest, CampaignResult
     from perdure.messages.pipeline import CloseRun, OpenRun, RunCommand, RunPlan, RunProgress, RunRequest, RunResult, RunState, StepKind
     from perdure.messages.preparation import DatasetRef, PrepareRequest
-    from perdure.messages.promotion import ApprovalState, PromoteRequest, PromotionResult, RecordVote, Vote, VoteDecision
+    from perdure.messages.promotion import ApprovalState, PromoteRequest, PromotionRef, PromotionResult, RecordVote, Vote, VoteDecision
     from perdure.messages.selection import LabelResult, RecordLabels, RoundDone, Selected, SelectRequest
     from perdure.messages.training import TrainRequest, TrainResult
     from perdure.workflows.children import started
@@ -236,7 +236,7 @@ class TrainingPipeline:
             model_version=trained.model_version,
             evaluation=evaluated.evaluation,
         )
-        promoting = await started(plan.patience, lambda: _promotion(request, f"promote/{plan.model}/{trained.version}"))
+        promoting = await started(plan.patience, lambda: _promotion(request, f"promote/{plan.model}/{trained.version}"), own=False)
         if isinstance(promoting, PromotionResult):
             return promoting
         self._promoting = promoting
@@ -411,9 +411,13 @@ async def _promotion(request: PromoteRequest, id: str) -> workflow.ChildWorkflow
         return await workflow.start_child_workflow(ModelPromotion.run, request, id=id, **CHILD)
     except WorkflowAlreadyStartedError:
         elsewhere = await workflow.execute_activity_method(PromotionActivities.elsewhere, request, **ROWS)
-        if elsewhere is None:
-            raise
-        return elsewhere
+        if elsewhere is not None:
+            return elsewhere
+        with contextlib.suppress(FailureError):  # this run has asked nobody: another's promotion begins or ends now
+            own = PromotionRef(promotion=identity(request.run_id, request.round, StepKind.PROMOTE), patience=request.patience)
+            if (await workflow.execute_activity_method(PromotionActivities.approval, own, **ROWS)).required:
+                await workflow.get_external_workflow_handle(id).cancel()  # of before a reset: the vote is opened again
+        raise
 
 
 async def _poke(child: workflow.ChildWorkflowHandle[Any, Any] | None, signal: Callable[[Any], None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -578,3 +578,31 @@ async def test_what_was_decided_before_a_reset_is_not_asked_again(client: Client
         result = await (await start(client)).result()
     assert result["reason"] == "rejected by ann"
     assert world.looks == 0
+
+
+async def test_a_run_that_is_reset_while_people_decide_asks_them_again(client: Client) -> None:
+    """Temporal lets the promotion of before run on: it is asked to end."""
+    world = World()
+    world.required = 1
+    async with working(client, world):
+        handle = await start(client)
+        await until(handle, "promote")
+        while not world.looks:
+            await asyncio.sleep(0.05)
+        answer = await client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace=client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=handle.id),
+                reason="test",
+                workflow_task_finish_event_id=4,
+                request_id=str(uuid4()),
+            )
+        )
+        again = client.get_workflow_handle(handle.id, run_id=answer.run_id)
+        await until(again, "promote")
+        async with asyncio.timeout(30):
+            while not world.votes:  # refused until people are asked again
+                await asyncio.sleep(0.2)
+                with suppress(WorkflowUpdateFailedError):
+                    await again.execute_update("approve", {"actor": "ann"})
+        assert (await again.result())["released"]

@@ -11,7 +11,9 @@ from uuid import uuid4
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 from temporalio.worker import Worker
 
@@ -253,3 +255,35 @@ async def test_a_run_that_is_cancelled_asks_no_longer(client: Client, by_tempora
     assert campaign.status.name == "CANCELED"
     assert [closing.anyway for closing in world.closings] == [True]
     assert [close.state for close in world.closed] == [RunState.CANCELLED]
+
+
+async def test_a_run_that_is_reset_while_people_are_asked_goes_on_with_its_campaign(client: Client) -> None:  # noqa: F811
+    """Temporal lets the children of a run that is reset run on: the earlier campaign is asked to end, and begun again by its name."""
+    world = Asking()
+    world.most = 1
+    world.answered.clear()
+    async with asking(client, world):
+        handle = await start(client)
+        await until(handle, "label")
+        while (waits := (await handle.query("progress"))["waiting_for"]) is None:
+            await asyncio.sleep(0.05)
+        earlier = client.get_workflow_handle(waits)
+        await until(earlier, "open")
+        earlier = client.get_workflow_handle(waits, run_id=(await earlier.describe()).run_id)
+        answer = await client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace=client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=handle.id),
+                reason="test",
+                workflow_task_finish_event_id=4,
+                request_id=str(uuid4()),
+            )
+        )
+        again = client.get_workflow_handle(handle.id, run_id=answer.run_id)
+        while (await again.query("progress"))["waiting_for"] is None:
+            await asyncio.sleep(0.05)
+        assert (await earlier.describe()).status == WorkflowExecutionStatus.CANCELED
+        world.closings.clear()  # opened again
+        world.answered.set()
+        assert (await again.result())["released"]
+    assert (len(world.recorded), world.trained) == (1, [0, 0, 1])
