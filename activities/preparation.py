@@ -105,7 +105,8 @@ class PreparationActivities:
             earlier = self._datasets.record_partition(first, SAID, 0, {"labels": [each.as_json() for each in found]})
         if step.id == first:
             return list(earlier["labels"])
-        known = {each["sha256"]: each for each in (*earlier["labels"], *(each.as_json() for each in request.labels))}
+        new = [each.as_json() for each in request.labels]
+        known = {each["sha256"]: each for each in earlier["labels"] if each not in new} | {each["sha256"]: each for each in new}
         return list(self._datasets.record_partition(step.id, SAID, 0, {"labels": list(known.values())})["labels"])
 
     def _said(self, step_run: UUID) -> Json:

@@ -92,6 +92,53 @@ def test_labels_join_by_key_and_the_split_stays(objects: ObjectStore, data: Json
     assert (again["same"], again["differences"]) == (True, []), "made again from the manifest alone"
 
 
+def test_what_a_model_was_unsure_about_is_not_tested_on_even_if_the_split_changes(objects: ObjectStore, data: Json) -> None:
+    jobs = Jobs(objects, data, label=ASK)
+    pool = jobs.prepare([]).table("pool")
+    keys = dict(pool.filter(pl.col("__split") == TRAIN).head(80).select("name", "__key").iter_rows())
+    asked = objects.put(
+        "labels",
+        "labels.ndjson",
+        b"\n".join(
+            canonical({"key": key, "label": "yes", "prediction": {"label": "no", "chosen": "unsure" if number % 2 else "random"}})
+            for number, key in enumerate(keys.values())
+        ),
+    ).as_json()
+    unsure, by_chance = set(list(keys)[1::2]), set(list(keys)[::2])
+    other = Jobs(objects, {**data, "split": {"seed": 5, "test": 0.5}}, label=ASK).prepare([asked])
+    placed, waiting = splits(other), set(other.table("pool")["name"])
+    assert unsure & placed[TRAIN]
+    assert not unsure & placed[TEST]
+    assert unsure & waiting == unsure - placed[TRAIN] != set(), "chance may ask about them again"
+    assert by_chance & placed[TEST]
+    assert not by_chance & waiting
+    again = said(objects, {keys[name]: "yes" for name in unsure})
+    assert unsure & splits(Jobs(objects, {**data, "split": {"seed": 5, "test": 0.5}}, label=ASK).prepare([asked, again]))[TEST]
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Json:
+    """200 rows, of which every second has a label, and the others white space."""
+    rows = [f"{i},{['no', '  ', 'yes', ' '][i % 4]}" for i in range(200)]
+    (tmp_path / "numbers.csv").write_text("\n".join(["x,label", *rows]))
+    return {"source": {"uri": str(tmp_path / "numbers.csv"), "format": "csv"}, "target": "label"}
+
+
+def test_a_label_of_white_space_is_none(objects: ObjectStore, numbers: Json) -> None:
+    made = Jobs(objects, numbers, label={**ASK, "payload": ["x"]}).prepare([])
+    assert (made.manifest["classes"], made.result["rows"]["pool"]) == (["no", "yes"], 100)
+    unasked = Jobs(objects, {**numbers, "limits": {"quarantined": 1}}).prepare()
+    assert (unasked.manifest["classes"], unasked.reasons()) == (["no", "yes"], ["label: is missing"] * 100)
+
+
+def test_a_rare_class_that_people_meet_first_in_the_test_set_ends_no_run(objects: ObjectStore, numbers: Json) -> None:
+    jobs = Jobs(objects, numbers, label={**ASK, "payload": ["x"], "choices": ["no", "odd", "yes"]})
+    key = jobs.prepare([]).table("pool").filter(pl.col("__split") == TEST)["__key"][0]
+    made = jobs.prepare([said(objects, {key: "odd"})])
+    assert made.manifest["classes"] == ["no", "odd", "yes"]
+    assert made.table("splits", TEST)["label"].to_list().count("odd") == 1
+
+
 @pytest.mark.parametrize(("label", "told"), [("perhaps", "none of: no, yes"), (3, "none of: no, yes")])
 def test_a_label_that_is_none_is_refused(objects: ObjectStore, data: Json, label: object, told: str) -> None:
     jobs = Jobs(objects, data, label={**ASK, "choices": ["no", "yes"]})

@@ -128,13 +128,28 @@ def test_a_small_pool_is_asked_about_as_a_whole(objects: ObjectStore, data: Json
     assert {name for name, side in sides.items() if side == "train"} <= asked <= {"one", "two", "three"}
 
 
+def test_what_is_too_long_for_a_task_is_left_out(objects: ObjectStore, data: Json, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = Jobs(objects, data, label=LABEL).prepare([])
+    model = trained(prepared)
+    made, tasks = select(prepared, model)
+    lines = objects.get(ArtifactRef.from_json(made["tasks"])).splitlines()
+    assert (made["asked"], made["figures"]["too_long"]) == (80, 0)
+    monkeypatch.setattr(selection, "LONGEST", sorted(len(line) for line in lines)[40])
+    shorter, left = select(prepared, model)
+    kept = [task for task, line in zip(tasks, lines, strict=True) if len(line) <= selection.LONGEST]
+    assert left == kept
+    assert 0 < shorter["asked"] == len(kept) == 80 - shorter["figures"]["too_long"] < 80
+    monkeypatch.setattr(selection, "LONGEST", 10)
+    assert select(prepared, model)[0] | {"figures": {}} == {"tasks": None, "asked": 0, "classes": ["bad", "good"], "figures": {}}
+
+
 def test_numbers_are_asked_about_by_chance(objects: ObjectStore, tmp_path: Path) -> None:
     rows = [f"{i},{'' if i % 4 else 2 * i}" for i in range(400)]
     (tmp_path / "rows.csv").write_text("\n".join(["size,price", *rows]))
     data = {"source": {"uri": str(tmp_path / "rows.csv"), "format": "csv"}, "target": {"column": "price", "task": "regression"}}
     prepared = Jobs(objects, data, label={"question": "How much?", "shows": "row", "strategy": "random", "batch": 30}).prepare([])
     made, tasks = select(prepared, trained(prepared, "reg:squarederror"))
-    assert made["figures"] == {"pool": 300, "random": made["figures"]["random"], "unsure": 0}
+    assert made["figures"] == {"pool": 300, "random": made["figures"]["random"], "unsure": 0, "too_long": 0}
     assert sum(made["figures"]["random"].values()) == len(tasks) == 30
     assert all(math.isfinite(task.prediction["label"]) and "score" not in task.prediction for task in tasks)
 

@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 
 from perdure.jobs.context import JobContext
-from perdure.jobs.preparation.pool import KEY, POOL, SIDE, shown
+from perdure.jobs.preparation.pool import KEY, POOL, RANDOM, SIDE, UNSURE, shown
 from perdure.jobs.preparation.rows import TEST, TRAIN
 from perdure.jobs.preparation.tables import frames
 from perdure.jobs.preparation.transform import owned
 from perdure.keys import canonical
 from perdure.labeling import selection
+from perdure.labeling.manifest import LONGEST
 from perdure.labeling.selection import Floats, Strategy
 from perdure.labelspec import ONE_COLUMN, Label
 from perdure.messages.common import Json
@@ -44,12 +45,13 @@ def select(job: JobContext) -> Json:
     for frame in frames(job.objects, manifest[POOL]["files"], job.scratch, _BATCH):
         pool.add(frame)
         job.progress({"phase": "select", "rows": pool.rows})
-    chosen = pool.chosen()
+    drawn = pool.chosen()
+    chosen = drawn.filter(pl.Series([len(canonical(task)) <= LONGEST for task in pool.tasks(drawn)], dtype=pl.Boolean))
     path = job.scratch / "tasks.ndjson"
     with path.open("wb") as file:
         file.writelines(canonical(task) + b"\n" for task in pool.tasks(chosen))
     tasks = job.objects.put(KIND, path.name, path).as_json() if chosen.height else None
-    return {"tasks": tasks, "asked": chosen.height, "classes": manifest["classes"], "figures": pool.figures(chosen)}
+    return {"tasks": tasks, "asked": chosen.height, "classes": manifest["classes"], "figures": pool.figures(chosen, drawn.height)}
 
 
 class _Pool:
@@ -102,7 +104,7 @@ class _Pool:
         unsure, points = self._unsure.rows.filter(left), self._unsure.points
         if self._label.diverse and points is not None and self._count and unsure.height:
             unsure = unsure[selection.spread(points[left].astype(np.float64), self._count)]
-        named = [(by_chance, "random"), (unsure.head(self._count), "unsure")]
+        named = [(by_chance, RANDOM), (unsure.head(self._count), UNSURE)]
         parts = [rows.with_columns(pl.lit(name).alias(_CHOSEN)) for rows, name in named if rows.height]
         return pl.concat(parts) if parts else pl.DataFrame()
 
@@ -117,18 +119,19 @@ class _Pool:
             yield {
                 "key": row[KEY],
                 "payload": dict(zip(names, values, strict=True)),
-                "priority": row[_RANK] if row[_CHOSEN] == "unsure" else math.modf(row[_RANK] * 2**20)[0],
+                "priority": row[_RANK] if row[_CHOSEN] == UNSURE else math.modf(row[_RANK] * 2**20)[0],
                 "prediction": prediction,
             }
 
-    def figures(self, chosen: pl.DataFrame) -> Json:
-        """What the pool looks like to the model, and what was chosen of it."""
+    def figures(self, chosen: pl.DataFrame, drawn: int) -> Json:
+        """What the pool looks like to the model, and what was chosen of it; what is too long for a task is left out of what was *drawn*."""
         counts = {(str(how), str(side)): n for how, side, n in chosen.group_by(_CHOSEN, SIDE).len().iter_rows()} if chosen.height else {}
-        random = {side: counts.get(("random", side), 0) for side in (TRAIN, TEST)}
+        random = {side: counts.get((RANDOM, side), 0) for side in (TRAIN, TEST)}
         return {
             "pool": self.rows,
             "random": random,
-            "unsure": counts.get(("unsure", TRAIN), 0),
+            "unsure": counts.get((UNSURE, TRAIN), 0),
+            "too_long": drawn - chosen.height,
             **self._sureness(),
         }
 

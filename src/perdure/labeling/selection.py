@@ -79,6 +79,6 @@ def spread(points: Floats, count: int) -> Integers:
     nearest = np.full(len(points), np.inf)
     while len(chosen) < min(count, len(points)):
         nearest = np.minimum(nearest, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-        nearest[chosen] = -1.0  # equal points are at distance 0, and still different rows
+        nearest[chosen[-1]] = -1.0  # equal points are at distance 0, and still different rows
         chosen.append(int(nearest.argmax()))
     return np.array(chosen, dtype=np.int64)

@@ -11,7 +11,7 @@ from perdure.jobs.context import JobContext
 from perdure.jobs.preparation import profile
 from perdure.jobs.preparation.columns import FAILURES, Failures, failing, typed
 from perdure.jobs.preparation.limits import check_number
-from perdure.jobs.preparation.pool import KEY, POOL, SIDE, Labels, empty, keys
+from perdure.jobs.preparation.pool import KEY, POOL, SIDE, Labels, empty, keys, without_blanks
 from perdure.jobs.preparation.reading import reader
 from perdure.jobs.preparation.rows import TEST, TRAIN, membership, unsplittable
 from perdure.jobs.preparation.schema import RowSchema, row_schema
@@ -74,7 +74,7 @@ class _Partition:
 
     def add(self, raw: pl.DataFrame) -> None:
         """Check and split rows."""
-        frame, unfit = typed(raw, self._plan["columns"])
+        frame, unfit = typed(without_blanks(raw, self._data.target.column), self._plan["columns"])
         unlabeled = _unlabeled(frame, self._data, unfit)
         asked = None
         if self._labels is not None:
@@ -96,7 +96,8 @@ class _Partition:
             frame, asked = frame.filter(good), None if asked is None else asked.filter(good)
         chosen = membership(frame, self._data.split, self._data.target.column, self._plan["cut"])
         if asked is not None:
-            waiting = asked["waiting"]
+            assert self._labels is not None
+            waiting = asked["waiting"] | (self._labels.unsure(asked[KEY]) & (chosen == TEST))
             pool = frame.drop(self._data.target.column).with_columns(asked[KEY], chosen.alias(SIDE))
             self._tables[POOL].write(pool.filter(waiting))
             self._labeled += int((asked[KEY].is_not_null() & ~waiting).sum())

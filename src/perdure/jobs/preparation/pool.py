@@ -18,6 +18,8 @@ from perdure.messages.common import ArtifactRef, Json
 from perdure.spec import Pipeline
 
 POOL = "pool"
+UNSURE, RANDOM = "unsure", "random"
+"""What chose a row: a model that was unsure, or chance."""
 KEY, SIDE = "__key", "__split"
 """Columns of the pool beside the raw ones: the row's key, and the split into which it falls once it has a label."""
 
@@ -34,6 +36,13 @@ def empty(frame: pl.DataFrame, target: str, unlabeled: Failures) -> pl.Series:
     return pl.Series(mask) & frame.get_column(target).is_null()
 
 
+def without_blanks(raw: pl.DataFrame, target: str) -> pl.DataFrame:
+    """*raw*, in which a label of white space only is none."""
+    if raw.schema.get(target) != pl.String:
+        return raw
+    return raw.with_columns(pl.when(pl.col(target).str.strip_chars() != "").then(pl.col(target)).alias(target))
+
+
 class Labels:
     """What people said about rows, by key; where several snapshots name a row, the last one counts."""
 
@@ -42,9 +51,11 @@ class Labels:
         target = job.spec.data.target
         self._target = target.column
         values: dict[str, Any] = {}
+        unsure: set[str] = set()
         for number, snapshot in enumerate(snapshots):
             for line in _lines(job, ArtifactRef.from_json(snapshot), number):
                 values[line["key"]] = _checked(line["label"], line["key"], job.spec)
+                (unsure.add if (line.get("prediction") or {}).get("chosen") == UNSURE else unsure.discard)(line["key"])
         given = pl.Series(self._target, list(values.values()), dtype=pl.Float64 if target.task == "regression" else pl.String)
         column = [column for column in columns if column["name"] == self._target]
         made, unfit = typed(pl.DataFrame([given]), column)
@@ -52,11 +63,16 @@ class Labels:
             key = list(values)[unfit["row"][0]]
             raise _wrong(values[key], key, f"no {column[0]['dtype']}")
         self._known = made.with_columns(pl.Series(KEY, list(values), dtype=pl.String))
+        self._unsure = pl.Series(sorted(unsure), dtype=pl.String)
 
     def of(self, named: pl.Series) -> pl.Series:
         """The label of each key, null where people have not said any."""
         found = pl.DataFrame([named]).join(self._known, on=KEY, how="left", maintain_order="left")
         return found.get_column(self._target)
+
+    def unsure(self, named: pl.Series) -> pl.Series:
+        """A mask of the keys whose label was asked for because a model was unsure: nothing is tested on it, whatever the split is now."""
+        return named.is_in(self._unsure.implode()).fill_null(False)
 
 
 def _lines(job: JobContext, snapshot: ArtifactRef, number: int) -> Iterator[Json]:
