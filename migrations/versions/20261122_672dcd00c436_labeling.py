@@ -94,6 +94,7 @@ def upgrade() -> None:
         sa.Column(
             "status", sa.Enum("active", "warned", "blocked", name="labelerstatus", **Checked), server_default="active", nullable=False
         ),
+        sa.Column("status_at", Moment, server_default=sa.text("now()"), nullable=False),
         sa.Column("gold_right", sa.Integer(), server_default="0", nullable=False),
         sa.Column("gold_wrong", sa.Integer(), server_default="0", nullable=False),
         sa.Column("requeue_due", sa.Boolean(), server_default="false", nullable=False),

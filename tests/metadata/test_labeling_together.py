@@ -10,11 +10,14 @@ from uuid import uuid4
 import pytest
 
 from perdure.keys import identity
+from perdure.labeling.deliveries import Arrived, Meaning
 from perdure.labeling.ports import NewTask
 from perdure.messages.labeling import AnnotationStatus
 from perdure.metadata.database import Database
-from perdure.metadata.repository import CampaignRows
+from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, LabelRows
+from perdure.metadata.repository.answers import AnswerRows
 from perdure.metadata.repository.requeue import _requeue
+from perdure.metadata.tables import HookProvider
 from tests.metadata.test_labeling import Campaign, said
 
 S = AnnotationStatus
@@ -67,3 +70,54 @@ def test_answers_are_taken_back_once_however_many_look(database: Database) -> No
     for _ in range(3):  # all of them had read that the labeler is due
         _requeue(database, database.tenant, identity(database.tenant, "labeler", who))
     assert sum(campaign.counted()[f"t{n}"] for n in range(4)) == 3
+
+
+def test_the_same_key_for_two_tasks_at_once_names_one_answer(database: Database) -> None:
+    """As two processes of the gateway take them: each knows nothing of the other's answer until both are written."""
+    campaign = Campaign(database, tasks=3)
+    campaign.answer(said("t2"))  # a new labeler's row would be waited for
+    both, read = Barrier(2), AnswerRows._read
+
+    class Other(LabelRows):
+        met = False
+
+        def _read(self, *args: Any) -> Any:
+            batch = read(self, *args)
+            if not self.met:
+                self.met = True
+                both.wait(10)
+            return batch
+
+    with ThreadPoolExecutor(2) as pool:
+        sent = [pool.submit(Other(database).accept, campaign.id, [said(f"t{n}", key="once")]) for n in range(2)]
+        results = [each.result()[0] for each in sent]
+    assert sorted(result.status or "" for result in results) == ["", "valid"]
+    assert [result.error for result in results if result.error] == ["the key 'once' names an answer to another task"]
+    assert sorted(campaign.counted().values()) == [0, 1, 1]
+
+
+def test_a_hook_that_names_another_task_at_once_is_quarantined(database: Database) -> None:
+    campaign = Campaign(database, tasks=3)
+    campaign.answer(said("t2"))  # a new labeler's row would be waited for
+    hook = AccessRows(database).create_hook(uuid4().hex[:8], HookProvider.STANDARD, campaign.id, "env:SECRET", "ann").id
+    both, read = Barrier(2), AnswerRows._read
+    rows = [DeliveryRows(database), DeliveryRows(database)]
+
+    def send(number: int) -> Any:
+        met: list[bool] = []
+
+        def meet(*args: Any) -> Any:
+            batch = read(rows[number]._labels, *args)
+            if not met:
+                met.append(True)
+                both.wait(10)
+            return batch
+
+        rows[number]._labels._read = meet  # type: ignore[assignment, method-assign]
+        arrived = Arrived(hook=hook, key=f"d{number}", body=b"{}", body_sha256="0" * 64, headers={}, campaign=campaign.id)
+        return rows[number].receive(arrived, Meaning(answers=[said(f"t{number}", key="once")]))
+
+    with ThreadPoolExecutor(2) as pool:
+        kept = list(pool.map(send, range(2)))
+    assert sorted(each.state for each in kept) == ["processed", "quarantined"]
+    assert [each.error for each in kept if each.error and "another task" in each.error]

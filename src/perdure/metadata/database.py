@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, LiteralString
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, LiteralString, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.rows import namedtuple_row
@@ -22,6 +23,10 @@ from perdure.metadata.jsonb import dumps
 SESSION = "-c statement_timeout=60s -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s -c TimeZone=UTC"
 CONNECT_SECONDS = 5
 POOL_SECONDS = 30
+UNIQUE_VIOLATION = "23505"
+TRIES = 5
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Database:
@@ -133,6 +138,23 @@ class StatementRefused(RuntimeError):
     """Postgres refused a statement for a reason that is a mistake of this code. Says which, but nothing that the rows hold."""
 
 
+class Overtaken(StatementRefused):
+    """Somebody else wrote the same key at the same moment. Who does the same again finds their row."""
+
+
+def again(method: Callable[P, R]) -> Callable[P, R]:
+    """*method*, which is one transaction, done anew where it was overtaken. Raises StoreUnavailable where that happens again and again."""
+
+    @functools.wraps(method)
+    def tried(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(TRIES):
+            with suppress(Overtaken):
+                return method(*args, **kwargs)
+        raise StoreUnavailable("others wrote under the same keys at the same moment, again and again")
+
+    return tried
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Errors of SQLAlchemy and psycopg inside become those of `perdure.errors`, else `StatementRefused`.
@@ -149,7 +171,8 @@ def translated() -> Iterator[None]:
         cause = err.orig if isinstance(err, DBAPIError) else err
         if not isinstance(cause, psycopg.Error):
             raise
-        raise _known(cause) or StatementRefused(f"{cause.sqlstate}: {_text(cause)}") from None
+        refused = Overtaken if cause.sqlstate == UNIQUE_VIOLATION else StatementRefused
+        raise _known(cause) or refused(f"{cause.sqlstate}: {_text(cause)}") from None
 
 
 def _known(cause: psycopg.Error) -> PerdureError | None:

@@ -8,6 +8,7 @@ from perdure.metadata.repository.access import AccessRows
 from perdure.metadata.repository.datasets import DatasetRows
 from perdure.metadata.repository.elsewhere import SentTaskRows
 from perdure.metadata.repository.inbox import DeliveryRows
+from perdure.metadata.repository.labelers import LabelerRows
 from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.messages import MessageRows
 from perdure.metadata.repository.models import ModelRows
@@ -27,6 +28,7 @@ __all__ = [
     "DatasetRows",
     "DeliveryRows",
     "LabelRows",
+    "LabelerRows",
     "MessageRows",
     "ModelRows",
     "OutboxRows",

@@ -22,12 +22,15 @@ from perdure.labeling.spec import load as load_campaign
 from perdure.messages.common import Json
 from perdure.messages.labeling import AnnotationStatus, AnswerResult, AssignmentState, CampaignState, LabelerStatus, TaskState
 from perdure.metadata import tables as t
-from perdure.metadata.database import Database, ask
+from perdure.metadata.database import Database, again, ask
 from perdure.metadata.jsonb import dumps, plain
+from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.rows import Rows
 
 S = AnnotationStatus
 STANDING = (S.VALID, S.SKIPPED)
+TOLD = {LabelerStatus.WARNED: "labeler_warned", LabelerStatus.BLOCKED: "labeler_blocked"}
+"""What a campaign's owner is told, where answers to gold have led to this."""
 _SPECS = 1_000  # kept at most
 
 # one statement for any number of rows, and none that is made anew for each number of them
@@ -77,7 +80,7 @@ _CHANGE = """
     returning annotation.id
 """
 _LOCK = "select pg_advisory_xact_lock_shared(%(lock)s)"
-_CAMPAIGN = "select spec, spec_sha256, state, workflow_id from campaign where id = %(campaign)s and tenant = %(tenant)s"
+_CAMPAIGN = "select name, spec, spec_sha256, state, workflow_id from campaign where id = %(campaign)s and tenant = %(tenant)s"
 # in one order, as two bulk senders would wait for each other
 _TASKS = """
     select id, key, state, overlap, gold, n_valid, n_skip from task
@@ -118,6 +121,7 @@ class _Task:
 class _Labeler:
     id: UUID
     status: LabelerStatus
+    before: LabelerStatus
     right: int
     wrong: int
     changed: bool = False
@@ -146,6 +150,7 @@ class _Batch:
     """What one transaction has read, and what it is going to write."""
 
     campaign: UUID
+    name: str
     spec: Campaign
     state: CampaignState
     workflow_id: str
@@ -169,6 +174,7 @@ class AnswerRows(Rows):
         super().__init__(database)
         self._specs: dict[str, Campaign] = {}  # by digest: reading one costs more than a batch of answers
 
+    @again
     def accept(self, campaign: UUID, answers: Sequence[Incoming]) -> list[AnswerResult]:
         """Every answer's status, in order. Annotations, counters and outbox are one transaction; what does not fit gets its error."""
         with self._database.transaction() as session:
@@ -229,13 +235,15 @@ class AnswerRows(Rows):
             known, judged = ask(session, (_LABELERS_HELD, {"ids": ids}), (_JUDGED, {"tasks": gold, "labelers": ids}))
         return _Batch(
             campaign=campaign,
+            name=owner[0].name,
             spec=self._spec(owner[0].spec_sha256, owner[0].spec),
             state=CampaignState(owner[0].state),
             workflow_id=owner[0].workflow_id,
             tasks=tasks,
             labelers={
-                row.principal: _Labeler(id=row.id, status=LabelerStatus(row.status), right=row.gold_right, wrong=row.gold_wrong)
+                row.principal: _Labeler(id=row.id, status=status, before=status, right=row.gold_right, wrong=row.gold_wrong)
                 for row in known
+                for status in (LabelerStatus(row.status),)
             },
             judged={(row.task_id, row.labeler_id) for row in judged},
             given=_given(earlier, tasks.values(), answers),
@@ -355,18 +363,17 @@ class AnswerRows(Rows):
     def _judged(self, session: Session, batch: _Batch) -> None:
         if batch.judging:
             session.execute(update(t.Annotation).where(t.Annotation.id.in_(batch.judging)).values(judged=True))
-        for each in batch.labelers.values():
-            if each.changed:
-                session.execute(
-                    update(t.Labeler)
-                    .where(t.Labeler.id == each.id)
-                    .values(
-                        gold_right=each.right,
-                        gold_wrong=each.wrong,
-                        status=each.status,
-                        requeue_due=each.status is LabelerStatus.BLOCKED,
-                    )
-                )
+        for name, each in batch.labelers.items():
+            if not each.changed:
+                continue
+            values: dict[str, Any] = {"gold_right": each.right, "gold_wrong": each.wrong}
+            if each.status is not each.before:
+                values |= {"status": each.status, "status_at": func.now(), "requeue_due": each.status is LabelerStatus.BLOCKED}
+                if kind := TOLD.get(each.status):
+                    seen = each.right + each.wrong
+                    told = {"campaign": batch.name, "labeler": plain(name), "right": each.right, "seen": seen}
+                    tell(session, self._tenant, batch.spec.owner, kind=kind, **told)
+            session.execute(update(t.Labeler).where(t.Labeler.id == each.id).values(**values))
 
 
 def _given(rows: Iterable[Any], tasks: Iterable[_Task], answers: Sequence[Incoming]) -> _Given:

@@ -15,7 +15,7 @@ from perdure.labeling.deliveries import Arrived, Delivery, Kept, Meaning, Unusab
 from perdure.labeling.ports import Incoming
 from perdure.messages.labeling import DeliveryState
 from perdure.metadata import tables as t
-from perdure.metadata.database import Database
+from perdure.metadata.database import Database, again
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.promotions import PromotionRows
@@ -29,6 +29,7 @@ class DeliveryRows(Rows):
         super().__init__(database)
         self._labels, self._promotions = LabelRows(database), PromotionRows(database)
 
+    @again
     def receive(self, arrived: Arrived, meaning: Meaning | Unusable) -> Delivery:
         """Keep the message and do what it says; what cannot be done is quarantined with the reason. The same key again is a duplicate."""
         with self._database.transaction() as session:
@@ -54,6 +55,7 @@ class DeliveryRows(Rows):
             row = self._found(session, hook, key)
             return Kept(delivery=_delivery(row), body=row.body, headers=row.headers)
 
+    @again
     def replay(self, hook: str, campaign: UUID | None, key: str, meaning: Meaning | Unusable) -> Delivery:
         """Try a quarantined message once more; one that was processed stays as it is. Raises NotFound."""
         with self._database.transaction() as session:

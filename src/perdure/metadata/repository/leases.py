@@ -17,6 +17,7 @@ from perdure.labeling.ports import Held, Incoming, Lease
 from perdure.labeling.spec import Campaign, load
 from perdure.messages.labeling import AnnotationStatus, AnswerResult, AssignmentState, Assist, CampaignState, LabelerStatus, TaskState
 from perdure.metadata import tables as t
+from perdure.metadata.database import again
 from perdure.metadata.repository.answers import AnswerRows, share_campaign
 
 _WIDER = 4  # candidates looked at for each task wanted: some were leased to others a moment ago
@@ -91,6 +92,7 @@ class LabelRows(AnswerRows):
                 )
             return leases
 
+    @again
     def take_back(self, campaign: UUID, answer: Incoming) -> AnswerResult:
         """Delete an answer that was given under a lease; its task is in its labeler's hands again. Raises Conflict in a closed campaign."""
         a = t.Assignment

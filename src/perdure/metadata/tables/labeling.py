@@ -97,7 +97,10 @@ class Task(Base):
 
 
 class Labeler(Base):
-    """Who answers: a person, or a model. ``gold_right`` and ``gold_wrong`` count their first answers to hidden gold tasks."""
+    """Who answers: a person, or a model.
+
+    ``gold_right`` and ``gold_wrong`` count their first answers to hidden gold tasks, from 0 again once a block was lifted.
+    """
 
     __tablename__ = "labeler"
     __table_args__ = (UniqueConstraint("tenant", "principal"),)
@@ -106,6 +109,7 @@ class Labeler(Base):
     principal: Mapped[str]
     model: Mapped[bool] = mapped_column(server_default="false")
     status: Mapped[LabelerStatus] = mapped_column(server_default=LabelerStatus.ACTIVE)
+    status_at: Mapped[Created]  # since when
     gold_right: Mapped[int] = mapped_column(server_default="0")
     gold_wrong: Mapped[int] = mapped_column(server_default="0")
     requeue_due: Mapped[bool] = mapped_column(server_default="false")  # blocked, and their last answers still count
