@@ -61,7 +61,7 @@ test: setup $(TEST_SERVER)/.tried ## all tests, on real servers of their own
 # Temporal's time-skipping server, for a few tests; without Java, Maven or a network they are skipped
 $(TEST_SERVER)/.tried: infra/test-server/pom.xml
 	@mkdir -p $(@D)
-	@if command -v java mvn >/dev/null; then \
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then \
 		timeout 300 mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(@D)/lib || rm -rf $(@D)/lib; fi
 	@touch $@
 
