@@ -39,7 +39,8 @@ class Folders(LoadScopeScheduling):
         return f"e2e/{rest[0].partition('::')[0]}" if folder == "e2e" else folder
 
 
-LONGEST = ("e2e", "flood", "jobs", "local", "workflows", "docs", "cli", "gateway")
+LONGEST = ("e2e", "flood", "jobs", "local", "cli", "docs", "workflows", "gateway")
+"""And those of the command line before what starts workers: some want a queue that nobody listens to, and Temporal remembers for minutes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,7 @@
 // One task after the other: tasks are leased ahead, answers are sent behind, and what is not sent yet survives a closed window.
 const $ = (id) => document.getElementById(id);
 const work = $("work"), trouble = $("trouble"), told = $("status"), bar = $("bar");
-const { base, token, principal, campaign, ahead, lease } = work.dataset;
+const { base, token, principal, ahead, lease } = work.dataset;
 const AHEAD = Number(ahead), LOW = 3, IDLE = 10 * 60_000, AGAIN = 15_000, SOON = 4_000;
 const HOLD = Math.max(1_000, Math.min(Number(lease) * 1_000 / 3, 5 * 60_000)); // leases are held again after a third of their time
 const DOUBLE = 400; // a second click or Enter within this time is not about the task that has come meanwhile
@@ -24,8 +24,8 @@ function form(fields) {
   return body;
 }
 
-async function post(path, fields) {
-  const response = await fetch(`${base}/${path}`, { method: "POST", body: form(fields), headers: { Accept: "application/json" } });
+async function post(path, fields, at = base) {
+  const response = await fetch(`${at}/${path}`, { method: "POST", body: form(fields), headers: { Accept: "application/json" } });
   if (response.ok) return response.json();
   throw new Refusal(response.status, await response.json().catch(() => ({})));
 }
@@ -63,9 +63,10 @@ function count(reply) {
 }
 
 // --- what is not sent yet ----------------------------------------------------------------------------------------------
-// One entry an answer, in order. Each has a key of its own: two windows that send the same entry do no harm.
+// One entry an answer, in order, of whatever campaign: who goes on to another one leaves nothing behind. Each has a key of its own: two
+// windows that send the same entry do no harm.
 
-const STORE = `perdure/${principal}/${campaign}/`;
+const STORE = `perdure/${encodeURIComponent(principal)}/`;
 let sending = false, number = 0, failures = 0;
 
 const name = () => `${STORE}${String(Date.now()).padStart(15, "0")}-${String(++number).padStart(6, "0")}`;
@@ -73,7 +74,7 @@ const fieldsOf = (entry) => JSON.parse(localStorage.getItem(entry)).fields;
 const unsent = () => Object.keys(localStorage).filter((key) => key.startsWith(STORE)).sort();
 
 function keep(path, fields) {
-  localStorage.setItem(name(), JSON.stringify({ path, fields }));
+  localStorage.setItem(name(), JSON.stringify({ at: base, path, fields }));
   send();
 }
 
@@ -82,9 +83,9 @@ async function send() {
   sending = true;
   try {
     for (let entry; (entry = unsent()[0]); ) {
-      const { path, fields } = JSON.parse(localStorage.getItem(entry));
+      const { at, path, fields } = JSON.parse(localStorage.getItem(entry));
       try {
-        const reply = await post(path, fields);
+        const reply = await post(path, fields, at);
         localStorage.removeItem(entry);
         if (failures) alarm("");
         failures = 0;
@@ -96,7 +97,7 @@ async function send() {
         if (sessionOver(error)) return signedOut(error);
         if (!passing(error)) {
           localStorage.removeItem(entry);
-          refused(path, fields, error);
+          refused(path, fields, error, at === base);
           continue;
         }
         failures += 1;
@@ -123,10 +124,10 @@ function signedOut({ status }) {
   alarm(why, { link: "load this page anew." });
 }
 
-function refused(path, fields, error) {
+function refused(path, fields, error, here) {
   const what = path === "undo" ? "Your answer could not be taken back" : `Your answer to ${fields.task} was not taken`;
   alarm(`${what}: ${sentence(error.message)}${error.problem.remedy ? ` What to do: ${error.problem.remedy}.` : ""}`);
-  if (path === "undo" && current && current.task === fields.task) next(); // it stands as it is
+  if (here && path === "undo" && current && current.task === fields.task) next(); // it stands as it is
   fill(); // the campaign may be over
 }
 
