@@ -40,7 +40,6 @@ class Folders(LoadScopeScheduling):
 
 
 LONGEST = ("e2e", "flood", "jobs", "local", "cli", "docs", "workflows", "gateway")
-"""And those of the command line before what starts workers: some want a queue that nobody listens to, and Temporal remembers for minutes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

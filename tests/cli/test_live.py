@@ -118,14 +118,17 @@ def test_commands_end_with_their_code_however_soon_they_end(call: Call, project:
     assert codes == [0] * 4 + [Exit.CONFLICT]
 
 
-def test_a_run_that_nobody_takes_up(call: Call, project: Callable[..., Path], environment: dict[str, str]) -> None:
-    result = call("watch", "early/k0", "--timeout", "8")
+def test_a_run_that_nobody_takes_up(call: Call, project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.cli.watching.QUEUE", "nobody")  # Temporal remembers for minutes who listened to the real one
+    assert call("apply", project("lonely", uri="gone.csv")).exit_code == 0
+    assert call("run", "lonely", "--detach", "--key", "k0").exit_code == 0
+    result = call("watch", "lonely/k0", "--timeout", "8")
     assert result.exit_code == Exit.UNFINISHED
     assert "no worker is there to take it up; `perdure up` starts one" in result.stdout
-    assert call("watch", "early/other").exit_code == Exit.NOT_FOUND
-    told = call("pause", "early")
+    assert call("watch", "lonely/other").exit_code == Exit.NOT_FOUND
+    told = call("pause", "lonely")
     assert told.exit_code == Exit.NOT_FOUND
-    assert "there is no run 'early'" in told.stderr
+    assert "there is no run 'lonely'" in told.stderr
 
 
 def test_from_file_to_model(call: Call, project: Callable[..., Path], worker: int, tmp_path: Path) -> None:
