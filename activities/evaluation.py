@@ -14,7 +14,6 @@ from temporalio import activity
 from perdure import gates
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
-from perdure.humanspec import without_people
 from perdure.keys import digest, identity, step_params
 from perdure.labeling import pairwise
 from perdure.labeling.naming import campaign_name
@@ -24,7 +23,8 @@ from perdure.messages.evaluation import AskPeople, ConcludeEvaluation, EvaluateR
 from perdure.messages.jobs import Engine, JobKind, JobRequest
 from perdure.messages.pipeline import StepKind
 from perdure.ports import Datasets, DatasetVersion, Evaluation, JobFiles, Models, ModelVersion, Run, Runs, StepRun, Steps, Verdict
-from perdure.spec import Evaluate, load
+from perdure.spec.human import without_people
+from perdure.spec.pipeline import Evaluate, load
 
 
 @dataclass(frozen=True, kw_only=True)

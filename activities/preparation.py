@@ -15,7 +15,7 @@ from perdure.messages.jobs import Engine, JobKind, JobRequest
 from perdure.messages.pipeline import StepKind
 from perdure.messages.preparation import DatasetRef, PartitionDone, PreparePlan, PrepareRequest
 from perdure.ports import Datasets, DatasetVersion, Run, Runs, StepRun, Steps
-from perdure.spec import load
+from perdure.spec.pipeline import load
 
 SAID = "said"
 """The phase that records which label snapshots a preparation joins to its rows."""

@@ -17,7 +17,7 @@ from perdure.messages.promotion import (
     RecordVote,
 )
 from perdure.ports import Models, Promotions, Release, Runs, StepRun, Steps
-from perdure.spec import load
+from perdure.spec.pipeline import load
 
 
 class PromotionActivities:

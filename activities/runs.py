@@ -10,7 +10,7 @@ from perdure.errors import InvalidInput
 from perdure.messages.common import Json
 from perdure.messages.pipeline import CloseRun, OpenRun, RunCommand, RunPlan
 from perdure.ports import PipelineVersion, Runs
-from perdure.spec import Pipeline, load, with_params
+from perdure.spec.pipeline import Pipeline, load, with_params
 
 
 class RunActivities:

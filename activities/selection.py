@@ -15,7 +15,7 @@ from perdure.messages.pipeline import StepKind
 from perdure.messages.preparation import DatasetRef
 from perdure.messages.selection import LabelResult, RecordLabels, Selected, SelectRequest
 from perdure.ports import Models, ModelVersion, Run, Runs, Selections, StepRun, Steps
-from perdure.spec import METRICS, Pipeline, load
+from perdure.spec.pipeline import METRICS, Pipeline, load
 
 
 class SelectionActivities:

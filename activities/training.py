@@ -14,7 +14,7 @@ from perdure.messages.jobs import Engine, JobKind, JobRequest, Latest, Resources
 from perdure.messages.pipeline import StepKind
 from perdure.messages.training import TrainRequest, TrainResult
 from perdure.ports import Models, ModelVersion, Run, Runs, StepRun, Steps
-from perdure.spec import Pipeline, load
+from perdure.spec.pipeline import Pipeline, load
 
 
 class TrainingActivities:

@@ -25,12 +25,12 @@ from uuid import uuid4
 import numpy as np
 import polars as pl
 
-from perdure import spec
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
 from perdure.jobs.latest import RunState, put_request
 from perdure.jobs.preparation.limits import class_names
 from perdure.messages.jobs import JobKind, JobRequest
+from perdure.spec import pipeline as spec
 
 RESULTS = Path(__file__).parent / "results" / "prepare_memory.json"
 STEPS = """

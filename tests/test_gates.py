@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from perdure.gates import judge, preferred, unasked
-from perdure.humanspec import Human
 from perdure.labeling.pairwise import Preference, count
-from perdure.spec import Gate
+from perdure.spec.human import Human
+from perdure.spec.pipeline import Gate
 
 
 def figures(ours: dict[str, float | None], theirs: dict[str, float | None] | None = None, **champion: Any) -> dict[str, Any]:

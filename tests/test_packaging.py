@@ -14,7 +14,7 @@ import pytest
 from perdure import packaging
 from perdure.errors import InvalidInput, NotFound
 from perdure.packaging import inspect, located, package
-from perdure.spec import load
+from perdure.spec.pipeline import load
 
 SPEC = """\
 name: moderation

@@ -31,7 +31,7 @@ from perdure.local import stack
 from perdure.messages.common import ArtifactRef
 from perdure.metadata.database import Database
 from perdure.metadata.queries import RunDetail, StepDetail, show_model, show_run
-from perdure.spec import load_file
+from perdure.spec.pipeline import load_file
 from perdure.temporal import connect
 
 HERE = Path(__file__).parent

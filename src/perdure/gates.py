@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from perdure.humanspec import Human
 from perdure.labeling.pairwise import INTERVAL, Preference, bound
 from perdure.messages.common import Json
 from perdure.ports import Verdict
-from perdure.spec import Gate
+from perdure.spec.human import Human
+from perdure.spec.pipeline import Gate
 
 _ALL_TIES = 0.5  # the win rate of two models that answer alike: a tie counts half
 

@@ -14,11 +14,11 @@ from urllib.parse import quote
 
 from perdure.config import Settings
 from perdure.errors import InvalidInput
-from perdure.mistakes import Mistake, mistake
 from perdure.ports import PipelineVersion
 from perdure.sourcecode import Project
-from perdure.spec import Pipeline, check, refusal
-from perdure.yamlfile import Document, read
+from perdure.spec.mistakes import Mistake, mistake
+from perdure.spec.pipeline import Pipeline, check, refusal
+from perdure.spec.yamlfile import Document, read
 
 MAX_BYTES = 32 << 20  # of code: every job unpacks it
 NAMES = ("pipeline.yaml", "pipeline.yml", "pipeline.json")

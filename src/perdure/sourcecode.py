@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from perdure.mistakes import meant, show
+from perdure.spec.mistakes import meant, show
 
 _INSTALLED = tuple(dict.fromkeys(sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")))
 

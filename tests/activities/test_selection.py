@@ -18,7 +18,7 @@ from perdure.messages.pipeline import RunState, StepKind
 from perdure.messages.preparation import DatasetRef
 from perdure.messages.selection import RecordLabels, RoundDone, SelectRequest
 from perdure.ports import Claim, ModelVersion, PipelineVersion, Run, StepRun
-from perdure.spec import load
+from perdure.spec.pipeline import load
 
 LABELS, TASKS = (ArtifactRef(uri=f"s3://b/{name}", sha256=digit * 64) for name, digit in (("labels", "1"), ("tasks", "2")))
 REF = ArtifactRef(uri="s3://b/p", sha256="0" * 64)

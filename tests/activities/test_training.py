@@ -18,7 +18,7 @@ from perdure.messages.pipeline import RunState, StepKind
 from perdure.messages.preparation import DatasetRef
 from perdure.messages.training import TrainRequest
 from perdure.ports import Claim, PipelineVersion, Run, StepRun, SubmissionRow
-from perdure.spec import load
+from perdure.spec.pipeline import load
 
 SPEC = load({"name": "p", "data": {"source": {"uri": "rows.csv", "format": "csv"}, "target": "y"}}).as_json()
 RUN = Run(

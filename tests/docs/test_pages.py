@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from perdure.metadata.views import model_origin, release_history
-from perdure.spec import load
+from perdure.spec.pipeline import load
 from tests.docs import settings
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, links
 

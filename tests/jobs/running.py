@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from perdure import spec
 from perdure.adapters.s3 import ObjectStore
 from perdure.jobs import preparation
 from perdure.jobs.context import JobContext
@@ -18,6 +17,7 @@ from perdure.jobs.preparation.limits import class_names
 from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.jobs import JobKind, JobRequest
+from perdure.spec import pipeline as spec
 
 
 class Silent:

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as reference
 
 from perdure.jobs import metrics
-from perdure.spec import METRICS
+from perdure.spec.pipeline import METRICS
 
 BINARY = np.array([[0.9, 0.1], [0.6, 0.4], [0.65, 0.35], [0.2, 0.8]])
 

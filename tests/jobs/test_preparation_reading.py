@@ -20,7 +20,7 @@ from perdure.jobs.preparation.ranges import partitioned
 from perdure.jobs.preparation.reading import Reader, reader
 from perdure.jobs.preparation.source import Sources
 from perdure.jobs.preparation.text import RAW, REASON, Parsed
-from perdure.spec import Source
+from perdure.spec.pipeline import Source
 
 DISK = Sources(cast(ObjectStore, None))  # no test here touches S3
 

@@ -14,7 +14,7 @@ from perdure.errors import SchemaBroken
 from perdure.jobs.preparation import records
 from perdure.jobs.preparation.records import blocks
 from perdure.jobs.preparation.text import TextFormat
-from perdure.spec import Source
+from perdure.spec.pipeline import Source
 
 NAMES = ["a", "b", "c"]
 fields = st.text(alphabet='ab ,"\n\r\tü', max_size=6)

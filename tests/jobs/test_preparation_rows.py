@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.jobs.preparation.rows import digests, membership, unsplittable
-from perdure.spec import Split
+from perdure.spec.pipeline import Split
 
 values = st.tuples(st.none() | st.text(max_size=4), st.none() | st.integers(-5, 5), st.sampled_from(["yes", "no"]))
 SCHEMA = {"text": pl.String, "n": pl.Int64, "label": pl.String}

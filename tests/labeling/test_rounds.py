@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from perdure.labeling.rounds import confident, enough
-from perdure.labelspec import Label
 from perdure.messages.selection import RoundDone
+from perdure.spec.label import Label
 
 
 def label(**given: Any) -> Label:

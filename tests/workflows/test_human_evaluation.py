@@ -36,7 +36,7 @@ from perdure.metadata.queries.affected import affected
 from perdure.metadata.repository import CampaignRows, DatasetRows, ModelRows, PromotionRows, RunRows, StepRows
 from perdure.metadata.upgrade import upgrade
 from perdure.ports import ModelVersion, Run
-from perdure.spec import load
+from perdure.spec.pipeline import load
 from perdure.temporal import connect, ensure_search_attributes
 from perdure.workflows.policies import MAIN
 from tests.e2e.by_hand import Worker

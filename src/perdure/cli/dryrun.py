@@ -28,9 +28,9 @@ class Foretold:
 
 def foretell(database: Database, version: PipelineVersion, spec: dict[str, Any], request: RunRequest) -> list[Foretold]:
     """Which steps a run of *spec* would compute, and why. Reads rows only: the source is not looked at, so it is taken as unchanged."""
-    from perdure.humanspec import without_people
     from perdure.metadata.queries.cache import newest, with_components
     from perdure.metadata.repository import ModelRows
+    from perdure.spec.human import without_people
 
     code = version.code.sha256 if version.code else None
     model = str(spec.get("model") or spec["name"])

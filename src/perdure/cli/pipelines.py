@@ -60,7 +60,7 @@ def validate(file: File, as_json: Json = False) -> None:
 
 def schema(as_json: Json = True) -> None:
     """Print the JSON Schema of specifications, for editors."""
-    from perdure.spec import json_schema
+    from perdure.spec.pipeline import json_schema
 
     document: dict[str, Any] = json_schema()
     emit(document)

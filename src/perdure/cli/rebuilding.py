@@ -24,10 +24,10 @@ def rebuild(manifest: ArtifactRef, name: str, settings: Settings) -> Json:
 
     Raises what the job raises (SourceMissing, UserCodeError, …), JobCrashed, NotFound, ObjectsUnavailable.
     """
-    from perdure import spec
     from perdure.adapters.job_files import S3JobFiles
     from perdure.adapters.s3 import ObjectStore
     from perdure.messages.jobs import JobKind, JobRequest
+    from perdure.spec import pipeline as spec
 
     objects = ObjectStore(settings.s3, attempts=3)
     data = objects.get_json(manifest)["data"]

@@ -34,7 +34,7 @@ def run(
     from perdure.cli.watch import follow_run
     from perdure.messages.pipeline import RunRequest
     from perdure.metadata.database import Database
-    from perdure.spec import load, with_params
+    from perdure.spec.pipeline import load, with_params
 
     settings, who = read_settings(), person(actor)
     params, step = starting.parameters(param or []), starting.step(recompute)  # told before any server is asked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.errors import Conflict, InvalidInput
 from perdure.messages.pipeline import RunRequest, StepKind
-from perdure.yamlfile import parse
+from perdure.spec.yamlfile import parse
 
 if TYPE_CHECKING:
     from perdure.config import Settings

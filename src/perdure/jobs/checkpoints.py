@@ -20,7 +20,7 @@ from perdure.messages.jobs import Checkpoint, ControlCommand
 if TYPE_CHECKING:  # a worker that is waited for does not import what it does not need
     import polars as pl
 
-    from perdure.spec import Train
+    from perdure.spec.pipeline import Train
 
 _HISTORY = 500  # rounds; those since the last checkpoint are always among them
 _CONTROL_AGE = 2.0  # seconds between looks at ``control`` outside of checkpoints

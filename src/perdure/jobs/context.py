@@ -13,7 +13,7 @@ from perdure.jobs.latest import RunState
 from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef
 from perdure.messages.jobs import JobRequest
-from perdure.spec import Pipeline
+from perdure.spec.pipeline import Pipeline
 
 
 @dataclass

@@ -18,7 +18,7 @@ from perdure.jobs.preparation.tables import TableWriter, frames
 from perdure.jobs.preparation.transform import owned
 from perdure.messages.common import ArtifactRef, Json
 from perdure.predictor import InputMismatch, OwnerCodeError, PredictorError, load
-from perdure.spec import METRICS
+from perdure.spec.pipeline import METRICS
 
 KIND = "reports"
 _BATCH = 4 << 20  # bytes of raw rows that are scored together

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlparse
 
-from perdure import spec
 from perdure.adapters.s3 import ObjectStore
 from perdure.errors import PerdureError, Permanent, Transient
 from perdure.jobs import scratch, usercode
@@ -28,6 +27,7 @@ from perdure.jobs.status import StatusWriter
 from perdure.messages.common import ArtifactRef
 from perdure.messages.jobs import EXIT_ERROR, EXIT_FENCED, EXIT_PAUSED, JobKind, JobRequest
 from perdure.printed import error_line
+from perdure.spec import pipeline as spec
 
 EXIT_AGAIN = 1
 

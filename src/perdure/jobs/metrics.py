@@ -1,4 +1,4 @@
-"""Metrics of scored rows (`perdure.spec.METRICS`); one that the rows do not define is None, with a note that says why.
+"""Metrics of scored rows (`perdure.spec.pipeline.METRICS`); one that the rows do not define is None, with a note that says why.
 
 They are scikit-learn's, to the last digits, without its import, which takes longer than most evaluations.
 """

@@ -23,9 +23,9 @@ from perdure.keys import canonical
 from perdure.labeling import selection
 from perdure.labeling.manifest import LONGEST
 from perdure.labeling.selection import Floats, Strategy
-from perdure.labelspec import ONE_COLUMN, Label
 from perdure.messages.common import Json
 from perdure.predictor import load, numbers
+from perdure.spec.label import ONE_COLUMN, Label
 
 KIND = "tasks"
 _BATCH = 4 << 20  # bytes of raw rows that are scored together

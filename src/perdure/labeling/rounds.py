@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from perdure.labelspec import Label
 from perdure.messages.common import Json
 from perdure.messages.selection import RoundDone
-from perdure.spec import LOWER_IS_BETTER
+from perdure.spec.label import Label
+from perdure.spec.pipeline import LOWER_IS_BETTER
 
 
 def worth_more(metrics: list[tuple[int, float]], least_gain: float) -> bool:

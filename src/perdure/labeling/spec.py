@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from perdure.errors import InvalidInput
-from perdure.specfields import Duration, duration
+from perdure.spec.fields import Duration, duration
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from perdure.errors import DataRejected, InvalidInput
 from perdure.messages.common import Json
-from perdure.spec import Data
+from perdure.spec.pipeline import Data
 
 MOST_CLASSES = 1_000
 _TOLD = 5

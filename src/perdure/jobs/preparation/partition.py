@@ -20,7 +20,7 @@ from perdure.jobs.preparation.tables import KIND, TableWriter, frames
 from perdure.jobs.preparation.text import RAW, REASON
 from perdure.keys import canonical
 from perdure.messages.common import Json
-from perdure.spec import Data
+from perdure.spec.pipeline import Data
 
 _FAILURES = 50  # kinds of failure that are told
 _EXAMPLE = 100  # characters

@@ -20,7 +20,7 @@ from perdure.jobs.preparation.transform import owner_transform
 from perdure.keys import digest
 from perdure.messages.common import Json
 from perdure.predictor import parse_dtype
-from perdure.spec import Data
+from perdure.spec.pipeline import Data
 
 
 def plan(job: JobContext) -> Json:

@@ -13,9 +13,9 @@ from perdure.errors import InvalidInput
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation.columns import Failures, typed
 from perdure.jobs.preparation.rows import digests
-from perdure.labelspec import ONE_COLUMN, Label
 from perdure.messages.common import ArtifactRef, Json
-from perdure.spec import Pipeline
+from perdure.spec.label import ONE_COLUMN, Label
+from perdure.spec.pipeline import Pipeline
 
 POOL = "pool"
 UNSURE, RANDOM = "unsure", "random"

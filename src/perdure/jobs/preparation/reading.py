@@ -18,7 +18,7 @@ from perdure.jobs.preparation.source import SourceFile, Sources
 from perdure.jobs.preparation.tables import batches, opened
 from perdure.jobs.preparation.text import RAW, REASON, Parsed, TextFormat
 from perdure.messages.common import Json
-from perdure.spec import Source
+from perdure.spec.pipeline import Source
 
 _SAMPLE = 1 << 20  # bytes of text from which types are inferred
 _BOM = b"\xef\xbb\xbf"

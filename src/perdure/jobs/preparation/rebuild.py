@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from perdure import spec
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation.features import features
 from perdure.jobs.preparation.fit import fit
@@ -16,6 +15,7 @@ from perdure.jobs.preparation.manifest import assemble
 from perdure.jobs.preparation.partition import partition
 from perdure.jobs.preparation.plan import plan
 from perdure.messages.common import ArtifactRef, Json
+from perdure.spec import pipeline as spec
 
 
 def rebuild(job: JobContext) -> Json:

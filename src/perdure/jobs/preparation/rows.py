@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from perdure.jobs.preparation.columns import FAILURES, Failures, failing, from_moment
-from perdure.spec import Split
+from perdure.spec.pipeline import Split
 
 TRAIN, TEST = "train", "test"
 

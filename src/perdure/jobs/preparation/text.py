@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from perdure.spec import Source
+from perdure.spec.pipeline import Source
 
 RAW, REASON = "__raw", "__reason"
 

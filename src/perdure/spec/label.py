@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from perdure.labeling.spec import Campaign, Overlap, Predictions, Rung
-from perdure.mistakes import show
-from perdure.specfields import ColumnName, Duration, duration
-from perdure.specpart import Broken, Part
+from perdure.spec.fields import ColumnName, Duration, duration
+from perdure.spec.mistakes import show
+from perdure.spec.part import Broken, Part
 
 ONE_COLUMN = ("text", "image")
 """Shown from one column, under this name."""

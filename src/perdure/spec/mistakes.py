@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from perdure.yamlfile import Document
+from perdure.spec.yamlfile import Document
 
 Where = tuple[str | int, ...]
 Schema = Mapping[str, Any]

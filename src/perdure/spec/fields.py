@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
-from perdure.mistakes import show
+from perdure.spec.mistakes import show
 
 CODE_REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

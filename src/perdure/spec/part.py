@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from perdure.mistakes import Where
+from perdure.spec.mistakes import Where
 
 Broken = Iterator[tuple[Where, str, tuple[str, ...]]]
 

@@ -14,14 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from perdure.errors import InvalidInput, PerdureError, UnknownTrainer
-from perdure.humanspec import Human
 from perdure.keys import digest
-from perdure.labelspec import Label
-from perdure.mistakes import Mistake, Where, explain, hidden, meant, mistake, show
-from perdure.specfields import CODE_FORM, CODE_REFERENCE, CodeReference, ColumnName, Duration, Name, Params, duration
-from perdure.specpart import Broken, Part
-from perdure.xgboost_parameters import PARAMETERS, ROUNDS
-from perdure.yamlfile import Document, read
+from perdure.spec.fields import CODE_FORM, CODE_REFERENCE, CodeReference, ColumnName, Duration, Name, Params, duration
+from perdure.spec.human import Human
+from perdure.spec.label import Label
+from perdure.spec.mistakes import Mistake, Where, explain, hidden, meant, mistake, show
+from perdure.spec.part import Broken, Part
+from perdure.spec.xgboost_parameters import PARAMETERS, ROUNDS
+from perdure.spec.yamlfile import Document, read
 
 TRAINERS = ("xgboost",)
 METRICS = {

@@ -9,9 +9,9 @@ from pydantic import Field
 from perdure.labeling.pairwise import CHOICES
 from perdure.labeling.spec import Campaign, Overlap, Rung, Shows
 from perdure.messages.common import Json
-from perdure.mistakes import show
-from perdure.specfields import ColumnName, Duration, duration
-from perdure.specpart import Broken, Part
+from perdure.spec.fields import ColumnName, Duration, duration
+from perdure.spec.mistakes import show
+from perdure.spec.part import Broken, Part
 
 REMINDERS = (0.0, 0.5, 0.9)
 """Shares of the time to the deadline after which the owner is told that people are asked: at once, and twice again."""
