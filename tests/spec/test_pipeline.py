@@ -14,7 +14,7 @@ from perdure.errors import InvalidInput, NotFound, UnknownTrainer
 from perdure.spec.pipeline import Pipeline, check, json_schema, load, load_file, with_params
 from perdure.spec.xgboost_parameters import PARAMETERS, ROUNDS
 
-SCHEMA = Path(__file__).parent.parent / "docs" / "pipeline.schema.json"
+SCHEMA = Path(__file__).parent.parent.parent / "docs" / "pipeline.schema.json"
 SMALL: dict[str, Any] = {"name": "m", "data": {"source": {"uri": "x.csv", "format": "csv"}, "target": "label"}}
 WHOLE = """\
 name: moderation
