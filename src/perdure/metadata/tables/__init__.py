@@ -6,6 +6,9 @@ from perdure.metadata.tables.datasets import Dataset, DatasetProfile, DatasetVer
 from perdure.metadata.tables.deliveries import ApiKey, BrowserSession, Delivery, Hook, HookProvider, IdempotentRequest, Outbox, Withdrawal
 from perdure.metadata.tables.elsewhere import ExternalProject, ExternalRef
 from perdure.metadata.tables.evaluations import Evaluation, EvaluationMetric, EvaluationSubject, GateVerdict
+from perdure.metadata.tables.experiments import Experiment, ExperimentLook, ExperimentState
+from perdure.metadata.tables.feedback import Feedback, Outcome, Verdict
+from perdure.metadata.tables.inference import BatchInference, BatchShard, BatchState
 from perdure.metadata.tables.labeling import (
     Annotation,
     Assignment,
@@ -20,7 +23,9 @@ from perdure.metadata.tables.labeling import (
 from perdure.metadata.tables.models import Checkpoint, Metric, ModelEvent, ModelEventKind, ModelVersion, Tag
 from perdure.metadata.tables.operations import Audit, Projection, ProjectionKind
 from perdure.metadata.tables.promotions import Approval, ApprovalStatus, ApprovalVote, Promotion, PromotionState, Release
+from perdure.metadata.tables.retraining import DriftEpisode, DriftEvent, RetrainDecision, RetrainPolicy, RetrainTrigger
 from perdure.metadata.tables.runs import PipelineVersion, Run
+from perdure.metadata.tables.serving import ServingInstance, ServingWindow, Traffic, TrafficKind
 from perdure.metadata.tables.steps import StepRun, StepState, Submission, SubmissionState
 
 metadata = Base.metadata
@@ -37,6 +42,9 @@ __all__ = [
     "Assignment",
     "Audit",
     "Base",
+    "BatchInference",
+    "BatchShard",
+    "BatchState",
     "BrowserSession",
     "Campaign",
     "CampaignEvent",
@@ -46,11 +54,17 @@ __all__ = [
     "DatasetVersion",
     "Decision",
     "Delivery",
+    "DriftEpisode",
+    "DriftEvent",
     "Evaluation",
     "EvaluationMetric",
     "EvaluationSubject",
+    "Experiment",
+    "ExperimentLook",
+    "ExperimentState",
     "ExternalProject",
     "ExternalRef",
+    "Feedback",
     "GateVerdict",
     "Hook",
     "HookProvider",
@@ -62,6 +76,7 @@ __all__ = [
     "ModelEventKind",
     "ModelVersion",
     "Outbox",
+    "Outcome",
     "Partition",
     "PipelineVersion",
     "Projection",
@@ -69,7 +84,12 @@ __all__ = [
     "Promotion",
     "PromotionState",
     "Release",
+    "RetrainDecision",
+    "RetrainPolicy",
+    "RetrainTrigger",
     "Run",
+    "ServingInstance",
+    "ServingWindow",
     "StepRun",
     "StepState",
     "Submission",
@@ -77,7 +97,10 @@ __all__ = [
     "Tag",
     "Task",
     "TaskImport",
+    "Traffic",
+    "TrafficKind",
     "ValidationResult",
+    "Verdict",
     "Withdrawal",
     "metadata",
 ]

@@ -95,5 +95,6 @@ class Release(Base):
     promotion_id: Mapped[UUID | None] = mapped_column(owned_by("promotion"), unique=True)
     since: Mapped[datetime]
     until: Mapped[datetime | None]
+    rolled_back_id: Mapped[UUID | None] = mapped_column(owned_by("release"))  # the release that this one undid
     actor: Mapped[str]
     reason: Mapped[str]
