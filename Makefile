@@ -90,7 +90,7 @@ flood: setup ## LABELS=n labels under SEED=s while what takes them is killed
 	@$(BIN)/python -m tests.flood --labels $(LABELS) --seed $(SEED)
 
 lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --extra local --extra train-cpu --group dev \
+	$(BIN)/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --extra local --extra train-cpu --extra serve-ray --group dev \
 		pyproject.toml -o requirements.lock --no-annotate
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make lock" infra/label-studio/requirements.txt -o infra/label-studio/requirements.lock
