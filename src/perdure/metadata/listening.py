@@ -12,6 +12,8 @@ from perdure.config import PostgresSettings
 from perdure.metadata.database import connect_args, url
 
 OUTBOX = "perdure_outbox"
+TRAFFIC = "perdure_traffic"
+"""Releases or shares of the traffic have changed."""
 
 
 class Listener:
