@@ -19,6 +19,7 @@ from perdure.spec.fields import CODE_FORM, CODE_REFERENCE, CodeReference, Column
 from perdure.spec.human import Human
 from perdure.spec.label import Label
 from perdure.spec.mistakes import Mistake, Where, explain, hidden, meant, mistake, show
+from perdure.spec.monitor import Monitor
 from perdure.spec.part import Broken, Part
 from perdure.spec.xgboost_parameters import PARAMETERS, ROUNDS
 from perdure.spec.yamlfile import Document, read
@@ -269,6 +270,7 @@ class Pipeline(Part):
     evaluate: Evaluate = Field(Evaluate(), description="metrics, slices and gates")
     label: Label | None = Field(None, description="whether and how people are asked about rows that have no label")
     promote: Promote = Field(Promote(), description="how a model that passed its gates is released")
+    monitor: Monitor | None = Field(None, description="whether and how the model is watched while it serves")
     patience: Duration = duration("10m", "how long a step waits for an unreachable part")
 
     @property
