@@ -152,6 +152,7 @@ def upgrade() -> None:
         sa.Column("severity", sa.Double(), nullable=False),
         sa.Column("metrics", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column("report_uri", sa.Text(), nullable=True),
+        sa.Column("level", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("episode_id", sa.Uuid(), nullable=True),
         sa.Column("decision_id", sa.Uuid(), nullable=True),

@@ -6,6 +6,7 @@ Every method is idempotent under its key: a repeated or late call changes nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.jobs import Checkpoint, ControlCommand, JobRequest, JobState, Latest, Submission
 from perdure.messages.pipeline import RunState, StepKind
 from perdure.messages.promotion import ApprovalState, VoteDecision
+from perdure.messages.retraining import DriftEvent
 
 # --- rows --------------------------------------------------------------------------------------------------------------
 
@@ -330,6 +332,16 @@ class Datasets(Protocol):
 
     def said_before(self, pipeline: str, run_id: UUID) -> list[ArtifactRef]:
         """The label snapshots of earlier runs of *pipeline*, oldest first."""
+
+
+class DriftEvents(Protocol):
+    """What monitors said, whoever runs them."""
+
+    def record(self, events: Sequence[DriftEvent]) -> list[bool]:
+        """Keep each event once, by source and event id, and have the controllers of their models look: one transaction.
+
+        For each event whether it is new. Raises NotFound where one names a model that has no version; then none is kept.
+        """
 
 
 class Selections(Protocol):

@@ -27,7 +27,10 @@ class Signals(Protocol):
     """What the relay needs of Temporal."""
 
     def poke(self, workflow_ids: list[str]) -> dict[str, str]:
-        """Signal ``poke`` to each; those that could not be, and why. One that has ended needs none. Raises TemporalUnavailable."""
+        """Signal ``poke`` to each; those that could not be, and why. One that has ended needs none. Raises TemporalUnavailable.
+
+        Ids that begin with ``retrain/`` are started by it.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,20 @@ from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from perdure.config import Settings
 from perdure.errors import TemporalUnavailable, root
 from perdure.messages.common import Json
+from perdure.messages.retraining import ControllerRequest
 from perdure.temporal import connect
 
 ANSWER = 10.0  # seconds
 AT_ONCE = 50  # requests
 GONE = "gone"
+CONTROLLER = "retrain/"  # what the ids of controllers begin with
 _AWAY = (
     RPCStatusCode.UNAVAILABLE,
     RPCStatusCode.DEADLINE_EXCEEDED,
@@ -29,6 +32,24 @@ _AWAY = (
     RPCStatusCode.UNAUTHENTICATED,
     RPCStatusCode.PERMISSION_DENIED,
 )
+
+
+async def _signal(client: Client, workflow_id: str) -> None:
+    """Poke it. The controller of a model begins with its first poke: it has nothing to do before. Raises RPCError."""
+    timeout = timedelta(seconds=ANSWER / 2)
+    model = workflow_id.removeprefix(CONTROLLER)
+    if model == workflow_id:
+        await client.get_workflow_handle(workflow_id).signal("poke", rpc_timeout=timeout)
+        return
+    await client.start_workflow(
+        "RetrainingController",
+        ControllerRequest(model=model),
+        id=workflow_id,
+        task_queue="perdure",
+        start_signal="poke",
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        rpc_timeout=timeout,
+    )
 
 
 class TemporalExecutions:
@@ -67,7 +88,7 @@ class TemporalExecutions:
             raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
 
     def poke(self, workflow_ids: list[str]) -> dict[str, str]:
-        """Signal ``poke`` to each; those that could not be, and why. One that has ended needs none.
+        """Signal ``poke`` to each; those that could not be, and why. One that has ended needs none, but a controller is started.
 
         Raises TemporalUnavailable where nobody could be told.
         """
@@ -85,7 +106,7 @@ class TemporalExecutions:
         async def one(workflow_id: str) -> str | None:
             async with window:
                 try:
-                    await client.get_workflow_handle(workflow_id).signal("poke", rpc_timeout=timedelta(seconds=ANSWER / 2))
+                    await _signal(client, workflow_id)
                 except RPCError as err:
                     if err.status is RPCStatusCode.NOT_FOUND:
                         return GONE

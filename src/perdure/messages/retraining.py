@@ -44,6 +44,32 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftEvent:
+    """What one monitor says of one window. ``source`` and ``event_id`` name it: the same again is the same event.
+
+    ``drifted`` is the monitor's own verdict, ``n`` the rows of the window, ``severity`` goes from 0 to 1. ``level`` is set where the sender
+    tells how things stand rather than what one window showed (an alert that fires until it is resolved): one such event confirms an
+    episode, and one that is quiet ends it.
+    """
+
+    source: str
+    event_id: str
+    type: str
+    model: str
+    kind: DriftKind
+    monitor: str
+    drifted: bool
+    version: int | None = None
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+    n: int = 0
+    severity: float = 0.0
+    metrics: list[Json] = field(default_factory=list)
+    report_uri: str | None = None
+    level: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class DriftSignal:
     """Argument of signal ``drift`` for the bare CLI: one drift event, in the words of docs/events.md. What does not fit is quarantined."""
 

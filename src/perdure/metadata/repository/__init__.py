@@ -6,6 +6,7 @@ was overtaken finds what was committed first.
 
 from perdure.metadata.repository.access import AccessRows
 from perdure.metadata.repository.datasets import DatasetRows
+from perdure.metadata.repository.drift import DriftRows
 from perdure.metadata.repository.elsewhere import SentTaskRows
 from perdure.metadata.repository.inbox import DeliveryRows
 from perdure.metadata.repository.labelers import LabelerRows
@@ -27,6 +28,7 @@ __all__ = [
     "CampaignRows",
     "DatasetRows",
     "DeliveryRows",
+    "DriftRows",
     "LabelRows",
     "LabelerRows",
     "MessageRows",

@@ -38,6 +38,7 @@ class DriftEvent(Base):
     severity: Mapped[float]  # 0 to 1
     metrics: Mapped[list[Any]]
     report_uri: Mapped[str | None]
+    level: Mapped[bool] = mapped_column(server_default="false")  # how things stand, not what one window showed
     received_at: Mapped[Created]
     episode_id: Mapped[UUID | None] = mapped_column(owned_by("drift_episode"), index=True)
     decision_id: Mapped[UUID | None] = mapped_column(owned_by("retrain_decision"), index=True)  # that answered it

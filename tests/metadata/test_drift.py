@@ -1,0 +1,74 @@
+"""Drift events: each once, whoever sends it how often, and the poke that goes with a new one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from sqlalchemy import text
+
+from perdure.errors import NotFound
+from perdure.messages.retraining import DriftEvent, DriftKind
+from perdure.metadata.database import Database
+from perdure.metadata.repository import DriftRows
+from tests.metadata.together import together
+from tests.metadata.world import World
+
+EVENT = DriftEvent(
+    source="https://monitors/a",
+    event_id="1",
+    type="ai.perdure.drift.data.v1",
+    model="moderation",
+    kind=DriftKind.DATA,
+    monitor="psi",
+    drifted=True,
+    window_start=datetime(2026, 11, 1, tzinfo=UTC),
+    window_end=datetime(2026, 11, 2, tzinfo=UTC),
+    n=4_000,
+    severity=0.4,
+    metrics=[{"feature": "length", "method": "psi", "statistic": 0.31, "drifted": True}],
+)
+
+
+@pytest.fixture
+def rows(world: World) -> DriftRows:
+    world.model(world.run())
+    return DriftRows(world.database)
+
+
+def kept(database: Database) -> tuple[int, int]:
+    """How many events, and how many pokes."""
+    with database.transaction() as session:
+        count = "select count(*) from {} where tenant = :tenant"
+        own = {"tenant": database.tenant}
+        events = session.scalar(text(count.format("drift_event")), own)
+        return events, session.scalar(text(count.format("outbox") + " and topic = 'poke' and target = 'retrain/moderation'"), own)
+
+
+def test_each_event_once_and_a_poke_for_what_is_new(rows: DriftRows, database: Database) -> None:
+    other = replace(EVENT, event_id="2")
+    assert rows.record([EVENT, other, EVENT]) == [True, True, False]
+    assert kept(database) == (2, 1)
+    assert rows.record([other, EVENT]) == [False, False]
+    assert rows.record([]) == []
+    assert kept(database) == (2, 1)
+
+
+def test_a_source_with_slashes_is_not_another_ones_event(rows: DriftRows) -> None:
+    one, other = replace(EVENT, source="a/b", event_id="c"), replace(EVENT, source="a", event_id="b/c")
+    assert rows.record([one, other]) == [True, True]
+
+
+def test_one_unknown_model_and_nothing_is_kept(rows: DriftRows, database: Database) -> None:
+    with pytest.raises(NotFound, match="no version of nobody\\x00s"):
+        rows.record([EVENT, replace(EVENT, event_id="2", model="nobody\x00s")])
+    assert kept(database) == (0, 0)
+
+
+def test_the_same_events_from_many_sides_at_once(rows: DriftRows, database: Database) -> None:
+    events = [replace(EVENT, event_id=str(number)) for number in range(50)]
+    results = together([partial(rows.record, events[::step]) for step in (1, -1) * 3])
+    assert sum(new for result in results for new in result) == 50
+    assert kept(database)[0] == 50
