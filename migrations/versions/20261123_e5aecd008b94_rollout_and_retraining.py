@@ -11,8 +11,19 @@ down_revision = "672dcd00c436"
 branch_labels = None
 depends_on = None
 
+STEPS = ("prepare", "train", "evaluate", "label", "promote")
+
+
+def _allow_steps(*steps: str) -> None:
+    """Let `step_run.step` and `run.recompute_from` hold these values."""
+    for table, column in (("step_run", "step"), ("run", "recompute_from")):
+        op.drop_constraint(op.f(f"ck_{table}_stepkind"), table, type_="check")
+        op.create_check_constraint(op.f(f"ck_{table}_stepkind"), table, sa.column(column).in_(steps))
+
 
 def upgrade() -> None:
+    _allow_steps(*STEPS, "predict")
+    op.add_column("dataset_version", sa.Column("scored_rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
     op.create_table(
         "drift_episode",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
@@ -203,29 +214,14 @@ def upgrade() -> None:
     op.create_table(
         "batch_inference",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("workflow_id", sa.Text(), nullable=False),
-        sa.Column("chain", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=False),
         sa.Column("model_version_id", sa.Uuid(), nullable=False),
-        sa.Column("request", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
-        sa.Column("plan", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
-        sa.Column(
-            "state",
-            sa.Enum("running", "succeeded", "failed", "cancelled", name="batchstate", native_enum=False, create_constraint=True, length=32),
-            server_default="running",
-            nullable=False,
-        ),
-        sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
-        sa.Column("manifest_id", sa.Uuid(), nullable=True),
+        sa.Column("source_version_id", sa.Uuid(), nullable=True),
         sa.Column("dataset", sa.Text(), nullable=False),
-        sa.Column("rows", sa.BigInteger(), nullable=True),
-        sa.Column("requested_by", sa.Text(), nullable=False),
-        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["manifest_id"], ["artifact.id"], name=op.f("fk_batch_inference_manifest_id")),
         sa.ForeignKeyConstraint(["model_version_id"], ["model_version.id"], name=op.f("fk_batch_inference_model_version_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_batch_inference")),
-        sa.UniqueConstraint("tenant", "workflow_id", name=op.f("uq_batch_inference_tenant_workflow_id")),
+        sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_batch_inference_run_id")),
+        sa.ForeignKeyConstraint(["source_version_id"], ["dataset_version.id"], name=op.f("fk_batch_inference_source_version_id")),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_batch_inference")),
     )
     op.create_index(op.f("ix_batch_inference_model_version_id"), "batch_inference", ["model_version_id"], unique=False)
     op.create_table(
@@ -245,16 +241,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("instance_id", "model_version_id", "role", "minute", name=op.f("pk_serving_window")),
     )
     op.create_index(op.f("ix_serving_window_model_version_id_minute"), "serving_window", ["model_version_id", "minute"], unique=False)
-    op.create_table(
-        "batch_shard",
-        sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
-        sa.Column("batch_id", sa.Uuid(), nullable=False),
-        sa.Column("index", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("result", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
-        sa.Column("committed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.ForeignKeyConstraint(["batch_id"], ["batch_inference.id"], name=op.f("fk_batch_shard_batch_id")),
-        sa.PrimaryKeyConstraint("batch_id", "index", name=op.f("pk_batch_shard")),
-    )
     op.create_table(
         "experiment",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
@@ -333,6 +319,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("dataset_version", "scored_rows")
     op.drop_constraint(op.f("fk_release_rolled_back_id"), "release", type_="foreignkey")
     op.drop_column("release", "rolled_back_id")
     op.drop_table("experiment_look")
@@ -343,7 +330,6 @@ def downgrade() -> None:
     op.drop_table("traffic")
     op.drop_index(op.f("ix_experiment_tenant_model_started_at"), table_name="experiment")
     op.drop_table("experiment")
-    op.drop_table("batch_shard")
     op.drop_index(op.f("ix_serving_window_model_version_id_minute"), table_name="serving_window")
     op.drop_table("serving_window")
     op.drop_index(op.f("ix_batch_inference_model_version_id"), table_name="batch_inference")
@@ -370,3 +356,4 @@ def downgrade() -> None:
     op.drop_index("uq_drift_episode_open", table_name="drift_episode", postgresql_where=sa.text("closed_at is null"))
     op.drop_index(op.f("ix_drift_episode_tenant_model_opened_at"), table_name="drift_episode")
     op.drop_table("drift_episode")
+    _allow_steps(*STEPS)

@@ -28,6 +28,9 @@ class JobKind(StrEnum):
     TRAIN = "training.train"
     EVALUATE = "evaluation.evaluate"
     SELECT = "selection.select"
+    PLAN_SCORES = "inference.plan"
+    SCORE = "inference.score"
+    COMMIT_SCORES = "inference.commit"
 
 
 class Engine(StrEnum):

@@ -1,7 +1,7 @@
 """One run: its request, its plan, its progress and its end."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -27,13 +27,14 @@ class RunState(StrEnum):
 
 
 class StepKind(StrEnum):
-    """The steps of a run; one file name everywhere."""
+    """The steps of a run; one file name everywhere. ``predict`` is the only step of a batch inference."""
 
     PREPARE = "prepare"
     TRAIN = "train"
     EVALUATE = "evaluate"
     LABEL = "label"
     PROMOTE = "promote"
+    PREDICT = "predict"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,8 @@ class RunRequest:
 
     ``pipeline`` names an applied pipeline, ``version`` one of its versions (a content hash or its prefix; default: the newest).
     Or ``spec`` holds a whole specification inline. ``params`` overrides ``train.params``. ``cache=False`` recomputes everything,
-    ``recompute_from`` this step and what follows it. ``pause_limit`` is how long a paused run is kept before it fails.
+    ``recompute_from`` this step and what follows it. ``pause_limit`` is how long a paused run is kept before it fails. ``cutoff`` leaves
+    out later rows, where the data are split by time.
     """
 
     pipeline: str | None = None
@@ -53,6 +55,7 @@ class RunRequest:
     recompute_from: StepKind | None = None
     requested_by: str = "unknown"
     pause_limit: timedelta = timedelta(days=30)
+    cutoff: datetime | None = None
     __pydantic_config__ = STRICT
 
 

@@ -8,7 +8,7 @@ from perdure.metadata.tables.elsewhere import ExternalProject, ExternalRef
 from perdure.metadata.tables.evaluations import Evaluation, EvaluationMetric, EvaluationSubject, GateVerdict
 from perdure.metadata.tables.experiments import Experiment, ExperimentLook, ExperimentState
 from perdure.metadata.tables.feedback import Feedback, Outcome, Verdict
-from perdure.metadata.tables.inference import BatchInference, BatchShard, BatchState
+from perdure.metadata.tables.inference import BatchInference
 from perdure.metadata.tables.labeling import (
     Annotation,
     Assignment,
@@ -43,8 +43,6 @@ __all__ = [
     "Audit",
     "Base",
     "BatchInference",
-    "BatchShard",
-    "BatchState",
     "BrowserSession",
     "Campaign",
     "CampaignEvent",

@@ -62,6 +62,7 @@ class DatasetVersion(Base):
     quarantined_rows: Mapped[Big]
     pool_rows: Mapped[Big] = mapped_column(server_default=text("0"))  # without a label
     labeled_rows: Mapped[Big] = mapped_column(server_default=text("0"))  # of the others, those labeled by people in a run
+    scored_rows: Mapped[Big] = mapped_column(server_default=text("0"))  # of a batch inference, whose rows are scores
     created_at: Mapped[Created]
 
 
