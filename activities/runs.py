@@ -10,7 +10,7 @@ from perdure.errors import InvalidInput
 from perdure.messages.common import Json
 from perdure.messages.pipeline import CloseRun, OpenRun, RunCommand, RunPlan
 from perdure.ports import PipelineVersion, Runs
-from perdure.spec.pipeline import Pipeline, load, with_params
+from perdure.spec.pipeline import Pipeline, load, with_cutoff, with_params
 
 
 class RunActivities:
@@ -63,7 +63,7 @@ class RunActivities:
         return self._runs.apply(spec.as_json(), spec.sha256, None, None, asked.requested_by)
 
     def _spec(self, request: OpenRun, version: PipelineVersion) -> Pipeline:
-        return with_params(load(version.spec), request.request.params)
+        return with_cutoff(with_params(load(version.spec), request.request.params), request.request.cutoff)
 
     @activity.defn(name="runs.command", no_thread_cancel_exception=True)
     def command(self, request: RunCommand) -> None:

@@ -227,6 +227,21 @@ def test_by_time_the_latest_rows_are_the_test(objects: ObjectStore, tmp_path: Pa
     assert made.manifest["features"]["names"] == ["weekday"]  # neither the target nor the time
 
 
+def test_rows_after_the_cutoff_are_left_out(objects: ObjectStore, tmp_path: Path) -> None:
+    start = np.datetime64("2026-01-01T00:00:00")
+    rows = [f"{start + np.timedelta64(day, 'D')},{day % 7},{day % 2}" for day in range(200)]
+    (tmp_path / "t.csv").write_text("\n".join(["at,weekday,label", *rows, ",3,1"]))
+    data = {
+        "source": {"uri": str(tmp_path / "t.csv"), "format": "csv"},
+        "target": "label",
+        "split": {"by": "time", "column": "at", "test": 0.25},
+        "until": "2026-04-10T02:00:00+02:00",  # the hundredth day, in UTC
+    }
+    made = Jobs(objects, data).prepare()
+    assert made.result["rows"] == {"train": 75, "test": 25, "quarantined": 1}
+    assert str(made.table("splits", "test")["at"].max()) == "2026-04-10 00:00:00"
+
+
 def test_by_group(objects: ObjectStore, data: Json, source: Path) -> None:
     made = Jobs(objects, {**data, "split": {"by": "group", "column": "age"}}).prepare()
     ages = [set(made.table("splits", split)["age"]) for split in ("train", "test")]

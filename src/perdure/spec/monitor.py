@@ -8,6 +8,7 @@ from pydantic import Field
 
 from perdure.spec.fields import ColumnName, Duration, duration
 from perdure.spec.part import Broken, Part
+from perdure.spec.retrain import Policy
 
 Detector = Literal["schema", "psi", "ks", "label", "prediction", "quality"]
 DETECTORS: tuple[Detector, ...] = ("schema", "psi", "ks", "label", "prediction", "quality")
@@ -27,7 +28,7 @@ class Effect(Part):
     )
 
 
-class Monitor(Part):
+class Monitor(Policy):
     """A model that serves is looked at again and again. A look compares a window of what it was asked with what it was trained on."""
 
     every: Duration = duration("1h", "time between two looks")
@@ -50,6 +51,7 @@ class Monitor(Part):
 
     def rules(self) -> Broken:
         """A look needs time, and a detector is named once."""
+        yield from super().rules()
         if self.every.total_seconds() < 60:
             yield ("every",), "must be at least 1m", ("every",)
         if self.window < self.every:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from perdure.errors import InvalidInput, PerdureError, UnknownTrainer
 from perdure.keys import digest
@@ -21,6 +22,9 @@ from perdure.spec.label import Label
 from perdure.spec.mistakes import Mistake, Where, explain, hidden, meant, mistake, show
 from perdure.spec.monitor import Monitor
 from perdure.spec.part import Broken, Part
+from perdure.spec.retrain import Policy
+from perdure.spec.rollout import Promote
+from perdure.spec.triggers import Trigger
 from perdure.spec.xgboost_parameters import PARAMETERS, ROUNDS
 from perdure.spec.yamlfile import Document, read
 
@@ -111,6 +115,11 @@ class Data(Part):
         BeforeValidator(lambda value: {"column": value} if isinstance(value, str) else value, json_schema_input_type=ColumnName | Target),
     ] = Field(description="the column to be predicted: its name, or a mapping", examples=["price", {"column": "label", "positive": "spam"}])
     split: Split = Field(Split(), description="which rows are the test set")
+    until: AwareDatetime | None = Field(
+        None,
+        description="the data cut-off: later rows, by the column of a split by time, are left out; a run's `cutoff` sets it",
+        examples=["2026-11-01T00:00:00Z"],
+    )
     transform: CodeReference | None = Field(
         None, description="a function apply(frame), or a class with fit(frames) and apply(frame, state)"
     )
@@ -127,6 +136,8 @@ class Data(Part):
         for where, column in named.items():
             if column and self.source.columns and column not in self.source.columns:
                 yield where, f"{show(column)} is not in data.source.columns{meant(column, self.source.columns)}", ("source", where[0])
+        if self.until is not None and self.split.by != "time":
+            yield ("until",), "only a split by time tells which rows are later; leave it out, or set `split.by: time`", ("until", "split")
 
 
 class Scaling(Part):
@@ -238,27 +249,6 @@ class Evaluate(Part):
                 yield ("gates", index, "slice"), text, ("slices", "gates")
 
 
-class Approval(Part):
-    """Whether people decide after the gates: how many, who, and until when."""
-
-    required: int = Field(0, ge=0, le=20, description="votes that are needed; 0: nobody is asked")
-    approvers: list[str] = Field(default_factory=list, description="who may vote; empty: anybody", examples=[["ada@example.org"]])
-    deadline: Duration = duration("7d", "after this the model is not released")
-    cli: bool = Field(True, description="whether a vote by bare Temporal CLI counts (never for a quorum above one)")
-
-    def rules(self) -> Broken:
-        """As many voters as votes."""
-        if self.approvers and len(set(self.approvers)) < self.required:
-            text = f"needs {self.required} votes of {len(set(self.approvers))} approvers; nobody votes twice"
-            yield ("required",), text, ("required", "approvers")
-
-
-class Promote(Part):
-    """How a model that passed its gates is released."""
-
-    approval: Approval = Field(Approval(), description="whether people decide, and who")
-
-
 class Pipeline(Part):
     """One whole pipeline: from raw rows to a released model."""
 
@@ -271,12 +261,20 @@ class Pipeline(Part):
     label: Label | None = Field(None, description="whether and how people are asked about rows that have no label")
     promote: Promote = Field(Promote(), description="how a model that passed its gates is released")
     monitor: Monitor | None = Field(None, description="whether and how the model is watched while it serves")
+    triggers: list[Trigger] = Field(
+        default_factory=list, max_length=50, description="reasons other than drift to train", examples=[[{"schedule": "0 3 * * 1"}]]
+    )
     patience: Duration = duration("10m", "how long a step waits for an unreachable part")
 
     @property
     def model_name(self) -> str:
         """The name under which models of this pipeline are registered."""
         return self.model or self.name
+
+    @property
+    def policy(self) -> Policy:
+        """What decides about retraining."""
+        return self.monitor or Policy()
 
     @property
     def code_references(self) -> list[str]:
@@ -411,6 +409,20 @@ def with_params(pipeline: Pipeline, params: dict[str, Any]) -> Pipeline:
     found = check(raw)
     if isinstance(found, list):
         raise refusal([Mistake(m.line, m.path.removeprefix("train."), m.text) for m in found], "the parameters have")
+    return found
+
+
+def with_cutoff(pipeline: Pipeline, cutoff: datetime | None) -> Pipeline:
+    """*pipeline* whose data end at *cutoff*. Raises InvalidInput where nothing tells which rows are later."""
+    if cutoff is None:
+        return pipeline
+    found = check({**(raw := pipeline.as_json()), "data": {**raw["data"], "until": cutoff.isoformat()}})
+    if isinstance(found, list):
+        raise InvalidInput(
+            f"{pipeline.name} has no data cut-off: " + "; ".join(each.text for each in found),
+            field="cutoff",
+            remedy="split by time (`data.split: {by: time, column: …}`), or start the run without a cut-off",
+        )
     return found
 
 

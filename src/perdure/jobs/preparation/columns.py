@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
 
+from perdure.errors import SchemaBroken
 from perdure.predictor import parse_dtype, parse_temporal
 
 Failures = pl.DataFrame  # row (position in the frame), column, check, example (text or null)
@@ -57,6 +58,19 @@ def from_moment(value: Any, dtype: Any) -> Any:
     if isinstance(value, str):
         return date.fromisoformat(value) if dtype == pl.Date else datetime.fromisoformat(value)
     return value
+
+
+def instant(moment: datetime, dtype: Any) -> date | datetime:
+    """*moment* as a literal of *dtype*; times without a zone are UTC. Raises SchemaBroken where *dtype* is a number."""
+    if dtype == pl.Date:
+        return moment.astimezone(UTC).date()
+    if not dtype.is_temporal():
+        raise SchemaBroken(
+            f"the time column holds {dtype}, so a data cut-off cannot be compared with it",
+            field="data.until",
+            remedy="give the column a type of dates or times in data.schema",
+        )
+    return moment if dtype.time_zone else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _parse(text: pl.Series, dtype: Any) -> pl.Series:

@@ -9,21 +9,18 @@ import polars as pl
 
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation import profile
-from perdure.jobs.preparation.columns import FAILURES, Failures, failing, typed
+from perdure.jobs.preparation.columns import Failures, failing, typed
 from perdure.jobs.preparation.limits import check_number
 from perdure.jobs.preparation.pool import KEY, POOL, SIDE, Labels, empty, keys, without_blanks
+from perdure.jobs.preparation.quarantine import Quarantine, without
 from perdure.jobs.preparation.reading import reader
-from perdure.jobs.preparation.rows import TEST, TRAIN, membership, unsplittable
+from perdure.jobs.preparation.rows import TEST, TRAIN, in_time, membership, unsplittable
 from perdure.jobs.preparation.schema import RowSchema, row_schema
 from perdure.jobs.preparation.source import Sources
 from perdure.jobs.preparation.tables import KIND, TableWriter, frames
-from perdure.jobs.preparation.text import RAW, REASON
 from perdure.keys import canonical
 from perdure.messages.common import Json
 from perdure.spec.pipeline import Data
-
-_FAILURES = 50  # kinds of failure that are told
-_EXAMPLE = 100  # characters
 
 
 def partition(job: JobContext) -> Json:
@@ -43,7 +40,7 @@ def partition(job: JobContext) -> Json:
         for parsed in source.read(each, plan["fields"]):
             new = ~np.isin(np.arange(row, row + parsed.rows.height), repeated)
             work.add(parsed.rows.filter(pl.Series(new)) if not new.all() else parsed.rows)
-            work.set_aside(parsed.unreadable)
+            work.set_aside.unreadable(parsed.unreadable)
             row += parsed.rows.height
             job.progress({"phase": "partition", "index": index, "rows": row})
     return {"index": index, "duplicates": len(repeated), **work.result()}
@@ -65,22 +62,23 @@ class _Partition:
         self._job, self._plan, self._schema, self._data = job, plan, schema, job.spec.data
         snapshots = job.request.inputs.get("labels")
         self._labels = None if snapshots is None else Labels(job, snapshots, plan["columns"])
-        names = (TRAIN, TEST, "quarantine", *(() if snapshots is None else (POOL,)))
+        names = (TRAIN, TEST, *(() if snapshots is None else (POOL,)))
         self._tables = {name: TableWriter(job.scratch, f"{name}.parquet") for name in names}
         self._labeled = 0
         self._profiles: dict[str, Json] = {}
         self._classes: dict[str, dict[str, int]] = {TRAIN: {}, TEST: {}}
-        self._failures: dict[tuple[str, str], Json] = {}
+        self.set_aside = Quarantine(job.scratch, schema.personal)
 
     def add(self, raw: pl.DataFrame) -> None:
-        """Check and split rows."""
+        """Check and split rows; those after the data cut-off are left out."""
+        raw = in_time(raw, self._data, self._plan["columns"])
         frame, unfit = typed(without_blanks(raw, self._data.target.column), self._plan["columns"])
         unlabeled = _unlabeled(frame, self._data, unfit)
         asked = None
         if self._labels is not None:
             frame, asked, unlabeled = self._ask(frame, unlabeled)
         failures = pl.concat([unfit, unlabeled, unsplittable(frame, self._data.split)])
-        sound = _without(frame, failures)
+        sound = without(frame, failures)
         checked = self._schema.failures(frame.filter(sound))
         checked = checked.with_columns(sound.arg_true().cast(pl.UInt32).gather(checked["row"]).alias("row"))
         if asked is not None:  # that a row of the pool has no label is no failure
@@ -88,11 +86,8 @@ class _Partition:
             checked = checked.filter(~((pl.col("column") == self._data.target.column) & pl.col("row").is_in(waiting.implode())))
         failures = pl.concat([failures, checked])
         if failures.height:
-            reasons = _reasons(failures)
-            broken = raw[reasons["row"].to_list()].with_columns(pl.lit(None, pl.String).alias(RAW), reasons[REASON])
-            self._tables["quarantine"].write(broken)
-            self._count(failures)
-            good = _without(frame, failures)
+            self.set_aside.add(raw, failures)
+            good = without(frame, failures)
             frame, asked = frame.filter(good), None if asked is None else asked.filter(good)
         chosen = membership(frame, self._data.split, self._data.target.column, self._plan["cut"])
         if asked is not None:
@@ -121,23 +116,10 @@ class _Partition:
         asked = pl.DataFrame([key, (mask & found.is_null()).alias("waiting")])
         return frame.with_columns(found.alias(target)), asked, unlabeled.filter(~pl.col("row").is_in(rows.implode()))
 
-    def set_aside(self, unreadable: pl.DataFrame) -> None:
-        """Rows that could not be read as columns; they carry their reasons."""
-        if not unreadable.height:
-            return
-        self._tables["quarantine"].write(unreadable)
-        self._count(
-            unreadable.select(
-                pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
-                pl.lit("").alias("column"),
-                pl.col(REASON).alias("check"),
-                pl.col(RAW).alias("example"),
-            )
-        )
-
     def result(self) -> Json:
         """Store everything; the job's result."""
         files = {name: table.store(self._job.objects) for name, table in self._tables.items()}
+        files["quarantine"] = self.set_aside.store(self._job.objects)
         summary = self._job.objects.put(KIND, "profile-part.json", canonical(self._profiles))
         counts = {name: file["rows"] if file else 0 for name, file in files.items()}
         return {
@@ -146,7 +128,7 @@ class _Partition:
             "files": files,
             "classes": profile.add_counts(self._classes[TRAIN], self._classes[TEST]),
             "train_classes": self._classes[TRAIN],
-            "failures": sorted(self._failures.values(), key=lambda failure: -failure["count"])[:_FAILURES],
+            "failures": self.set_aside.kinds(),
             "profile": summary.as_json(),
             **({} if self._labels is None else {"labeled": self._labeled}),
         }
@@ -160,17 +142,6 @@ class _Partition:
             self._classes[split] = profile.add_counts(self._classes[split], named)
             check_number(self._data, len(self._classes[split]))
 
-    def _count(self, failures: Failures) -> None:
-        """Count kinds of failure, with an example of each; never one of a personal column, nor of a whole row that may have one."""
-        personal = self._schema.personal
-        for (column, check), group in failures.group_by("column", "check", maintain_order=True):
-            kind = (str(column), str(check))
-            hidden = column in personal or (not column and personal)
-            example = None if hidden else group["example"].drop_nulls().first()
-            known = self._failures.setdefault(kind, {"column": kind[0], "check": kind[1], "count": 0, "example": None})
-            known["count"] += group.height
-            known["example"] = known["example"] or (None if example is None else str(example)[:_EXAMPLE])
-
 
 def _unlabeled(frame: pl.DataFrame, data: Data, unfit: Failures) -> Failures:
     """Rows without a label: none, NaN, or (a number) infinite. Values that were no number have been told already."""
@@ -181,17 +152,3 @@ def _unlabeled(frame: pl.DataFrame, data: Data, unfit: Failures) -> Failures:
     told = unfit.filter(pl.col("column") == data.target.column)["row"]
     found = failing(missing, data.target.column, "is missing")
     return found.filter(~pl.col("row").is_in(told.implode())) if told.len() else found
-
-
-def _without(frame: pl.DataFrame, failures: Failures) -> pl.Series:
-    """A mask of the rows that have no failure."""
-    mask = np.ones(frame.height, dtype=bool)
-    mask[failures["row"].to_numpy()] = False
-    return pl.Series(mask)
-
-
-def _reasons(failures: Failures) -> pl.DataFrame:
-    """One line a row: each column with the checks that it breaks."""
-    told = pl.when(pl.col("column") == "").then(pl.col("check")).otherwise(pl.concat_str("column", pl.lit(": "), "check"))
-    reasons = failures.group_by("row").agg(told.unique(maintain_order=True).str.join("; ").alias(REASON))
-    return reasons.sort("row").cast({"row": FAILURES["row"]})

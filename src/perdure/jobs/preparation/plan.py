@@ -13,6 +13,7 @@ from perdure.jobs.preparation.columns import typed
 from perdure.jobs.preparation.pool import shown
 from perdure.jobs.preparation.ranges import partitioned
 from perdure.jobs.preparation.reading import Reader, reader
+from perdure.jobs.preparation.rows import in_time
 from perdure.jobs.preparation.scan import Duplicates, TimeCut
 from perdure.jobs.preparation.schema import RowSchema, row_schema
 from perdure.jobs.preparation.source import Sources
@@ -148,7 +149,7 @@ def _scan(job: JobContext, source: Reader, made: Json) -> Json:
                 if duplicates:
                     duplicates.add(partition["index"], row, parsed.rows)
                 if cut:
-                    cut.add(typed(parsed.rows, time_column)[0].to_series())
+                    cut.add(typed(in_time(parsed.rows, data, time_column), time_column)[0].to_series())
                 row += parsed.rows.height
                 job.progress({"phase": "plan", "partition": partition["index"], "rows": row})
     found: dict[str, Any] = {}

@@ -7,8 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from perdure.jobs.preparation.columns import FAILURES, Failures, failing, from_moment
-from perdure.spec.pipeline import Split
+from perdure.jobs.preparation.columns import FAILURES, Failures, failing, from_moment, instant, typed
+from perdure.messages.common import Json
+from perdure.spec.pipeline import Data, Split
 
 TRAIN, TEST = "train", "test"
 
@@ -43,6 +44,18 @@ def membership(frame: pl.DataFrame, split: Split, target: str, cut: Any) -> pl.S
         known = frame.get_column(split.column or "").is_not_null()
         chosen = pl.select(pl.when(known).then(chosen)).to_series().alias("split")
     return chosen
+
+
+def in_time(raw: pl.DataFrame, data: Data, columns: list[Json]) -> pl.DataFrame:
+    """*raw* without the rows that are later than the data cut-off. A row without a time stays: it is set aside for that.
+
+    Raises SchemaBroken where the time column holds numbers.
+    """
+    if data.until is None:
+        return raw
+    times = typed(raw, [column for column in columns if column["name"] == data.split.column])[0].to_series()
+    later = times > pl.lit(instant(data.until, times.dtype), times.dtype)
+    return raw.filter(~pl.select(later).to_series().fill_null(value=False))
 
 
 def unsplittable(frame: pl.DataFrame, split: Split) -> Failures:
