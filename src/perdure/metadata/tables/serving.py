@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from perdure.messages.rollout import TrafficKind
 from perdure.metadata.tables.base import Base, Big, Created, Key, owned_by
-
-
-class TrafficKind(StrEnum):
-    """What a version that is not released (yet) does for a while."""
-
-    STANDBY = "standby"  # loaded, answers nothing
-    SHADOW = "shadow"  # scores a share of the requests; callers get the released version's answer
-    CANARY = "canary"  # answers a share of the requests
-    ARM = "arm"  # the same as an arm of an experiment: by unit, for as long as the experiment goes
 
 
 class Traffic(Base):
