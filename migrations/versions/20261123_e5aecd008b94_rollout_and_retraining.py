@@ -20,8 +20,17 @@ def _allow_steps(*steps: str) -> None:
         op.drop_constraint(op.f(f"ck_{table}_stepkind"), table, type_="check")
         op.create_check_constraint(op.f(f"ck_{table}_stepkind"), table, sa.column(column).in_(steps))
 
+EVENTS = ("trained", "evaluated", "refused", "released", "retired")
+
+
+def _allow_events(*kinds: str) -> None:
+    """Let `model_event.kind` hold these values."""
+    op.drop_constraint(op.f("ck_model_event_modeleventkind"), "model_event", type_="check")
+    op.create_check_constraint(op.f("ck_model_event_modeleventkind"), "model_event", sa.column("kind").in_(kinds))
+
 
 def upgrade() -> None:
+    _allow_events(*EVENTS, "staged", "rolled_back")
     _allow_steps(*STEPS, "predict")
     op.add_column("dataset_version", sa.Column("scored_rows", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
     op.create_table(
@@ -307,9 +316,23 @@ def upgrade() -> None:
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
         sa.Column("experiment_id", sa.Uuid(), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("figures", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
-        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column(
+            "verdict",
+            sa.Enum(
+                "running",
+                "challenger",
+                "champion",
+                "inconclusive",
+                "stopped",
+                name="experimentstate",
+                native_enum=False,
+                create_constraint=True,
+                length=32,
+            ),
+            nullable=False,
+        ),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["experiment_id"], ["experiment.id"], name=op.f("fk_experiment_look_experiment_id")),
         sa.PrimaryKeyConstraint("experiment_id", "number", name=op.f("pk_experiment_look")),
@@ -357,3 +380,4 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_drift_episode_tenant_model_opened_at"), table_name="drift_episode")
     op.drop_table("drift_episode")
     _allow_steps(*STEPS)
+    _allow_events(*EVENTS)

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from perdure.messages.rollout import Stage, TrafficKind
+from perdure.spec.experiment import Experiment
 from perdure.spec.fields import Duration, duration
 from perdure.spec.part import Broken, Part
 
 Percent = Annotated[float, Field(gt=0, le=100)]
-KINDS = ("shadow", "canary")
+KINDS = ("shadow", "canary", "experiment")
 BAKE = timedelta(minutes=10)
 
 
@@ -35,7 +36,7 @@ class Approval(Part):
 
 
 class Step(Part):
-    """One stage of a rollout: exactly one of ``shadow`` and ``canary``."""
+    """One stage of a rollout: exactly one of ``shadow``, ``canary`` and ``experiment``."""
 
     shadow: Duration | None = Field(
         None, description="for so long the version scores requests beside the released one, which answers", examples=["10m"]
@@ -43,6 +44,7 @@ class Step(Part):
     share: Percent = Field(100, description="percent of the requests that a shadow scores")
     canary: Percent | None = Field(None, description="percent of the requests that the version answers", examples=[10])
     bake: Duration | None = Field(None, description="how long a canary answers; default: 10m", examples=["10m"])
+    experiment: Experiment | None = Field(None, description="the version answers its share of units until outcomes say which is better")
 
     def rules(self) -> Broken:
         """One kind of stage, with its own fields only."""
@@ -59,6 +61,9 @@ class Step(Part):
         """The stage as the workflow goes through it."""
         if self.shadow is not None:
             return Stage(kind=TrafficKind.SHADOW, share=self.share, lasts=self.shadow)
+        if self.experiment is not None:
+            settings = self.experiment.model_dump(mode="json")
+            return Stage(kind=TrafficKind.ARM, share=self.experiment.share, lasts=self.experiment.max_duration, settings=settings)
         assert self.canary is not None, "one of them is there"
         return Stage(kind=TrafficKind.CANARY, share=self.canary, lasts=self.bake if self.bake is not None else BAKE)
 

@@ -65,7 +65,9 @@ class ModelEventKind(StrEnum):
     TRAINED = "trained"
     EVALUATED = "evaluated"
     REFUSED = "refused"
+    STAGED = "staged"
     RELEASED = "released"
+    ROLLED_BACK = "rolled_back"
     RETIRED = "retired"
 
 
