@@ -11,7 +11,7 @@ from perdure.jobs.context import JobContext
 from perdure.jobs.preparation.manifest import Assembled, assemble
 from perdure.jobs.preparation.pool import POOL
 from perdure.jobs.preparation.rows import TEST, TRAIN
-from perdure.jobs.preparation.tables import frames, to_arrow
+from perdure.jobs.preparation.tables import frames, stream, to_arrow
 from perdure.messages.common import Json
 
 SPLIT = "__split"
@@ -57,12 +57,4 @@ def _batches(job: JobContext, made: Assembled) -> pa.RecordBatchReader:
                 job.progress({"phase": "commit", "rows": done})
                 yield to_arrow(frame.with_columns(pl.lit(split).alias(SPLIT)))
 
-    stream = rows()
-    first = next(stream)
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        yield from first.to_batches()
-        for table in stream:
-            yield from table.to_batches()
-
-    return pa.RecordBatchReader.from_batches(first.schema, batches())
+    return stream(rows())

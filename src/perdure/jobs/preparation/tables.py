@@ -58,6 +58,18 @@ def to_arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
+def stream(tables: Iterator[pa.Table]) -> pa.RecordBatchReader:
+    """Tables of one schema, of which there is at least one, as an arrow stream."""
+    first = next(tables)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from first.to_batches()
+        for table in tables:
+            yield from table.to_batches()
+
+    return pa.RecordBatchReader.from_batches(first.schema, batches())
+
+
 def frames(objects: ObjectStore, files: list[Json], folder: Path, memory: int) -> Iterator[pl.DataFrame]:
     """The rows of stored *files*, in order, in batches of about *memory* bytes at most; one file at a time lies in *folder*."""
     for file in files:
