@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from perdure.metadata.tables.base import Base, Created, Key, owned_by
-
-
-class ExperimentState(StrEnum):
-    """Where an experiment stands; only ``running`` may still change."""
-
-    RUNNING = "running"
-    CHALLENGER = "challenger"  # it is better
-    CHAMPION = "champion"  # the challenger is worse
-    INCONCLUSIVE = "inconclusive"  # time or units were over
-    STOPPED = "stopped"  # a probe failed, or a person ended it
+from perdure.messages.experiment import ExperimentState
+from perdure.metadata.tables.base import Base, Key, owned_by
 
 
 class Experiment(Base):
@@ -48,7 +38,7 @@ class ExperimentLook(Base):
 
     experiment_id: Mapped[UUID] = mapped_column(owned_by("experiment"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    at: Mapped[Created]
+    at: Mapped[datetime]  # what came before counts
     figures: Mapped[dict[str, Any]]
-    verdict: Mapped[str]  # go on | one of ExperimentState
+    verdict: Mapped[ExperimentState]  # running: it goes on
     reason: Mapped[str]
