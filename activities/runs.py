@@ -29,7 +29,7 @@ class RunActivities:
             chain=request.chain,
             pipeline=version.id,
             spec=spec.as_json(),
-            request=_plain(asdict(request.request)),
+            request=plain(asdict(request.request)),
             scheduled=activity.info().scheduled_time,
         )
         return RunPlan(
@@ -76,7 +76,8 @@ class RunActivities:
         self._runs.close(request.run_id, request.state, request.error)
 
 
-def _plain(value: Json) -> Json:
+def plain(value: Json) -> Json:
+    """*value*, fields of a request, as a row holds them."""
     return {
         key: (str(item) if item is not None and not isinstance(item, (bool, int, float, str, dict, list)) else item)
         for key, item in value.items()

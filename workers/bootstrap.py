@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 from perdure.activities.claims import Claims, Environment
 from perdure.activities.evaluation import EvaluationActivities
 from perdure.activities.guard import Guard
+from perdure.activities.inference import InferenceActivities
 from perdure.activities.jobs import JobRunner
 from perdure.activities.labeling import LabelingActivities
 from perdure.activities.labelstudio import LabelStudioActivities
@@ -34,6 +35,7 @@ from perdure.config import Settings
 from perdure.messages.jobs import Engine
 from perdure.metadata.database import Database
 from perdure.metadata.repository import (
+    BatchRows,
     CampaignRows,
     DatasetRows,
     DeliveryRows,
@@ -77,6 +79,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
         claims = Claims(steps, files, environment())
         jobs = JobRunner(steps, files, {Engine.LOCAL: local, Engine.RAY: ray})
         storage = settings.storage
+        engines = (Engine.LOCAL, Engine.RAY) if settings.ray.url else (Engine.LOCAL,)
         yield Activities(
             runs=RunActivities(runs),
             preparation=PreparationActivities(runs, steps, datasets, claims, jobs, storage),
@@ -85,6 +88,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
             selection=SelectionActivities(runs, steps, models, SelectionRows(database), claims, jobs, storage),
             labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines, DawidSkeneConsolidation()),
+            inference=InferenceActivities(runs, steps, datasets, models, BatchRows(database), claims, jobs, storage, engines),
             labelstudio=LabelStudioActivities(SentTaskRows(database), DeliveryRows(database), studio),
         )
 

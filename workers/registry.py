@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.activities.evaluation import EvaluationActivities
+from perdure.activities.inference import InferenceActivities
 from perdure.activities.labeling import LabelingActivities
 from perdure.activities.labelstudio import LabelStudioActivities
 from perdure.activities.preparation import PreparationActivities
@@ -15,6 +16,7 @@ from perdure.activities.runs import RunActivities
 from perdure.activities.selection import SelectionActivities
 from perdure.activities.training import TrainingActivities
 from perdure.workflows.evaluation import ModelEvaluation
+from perdure.workflows.inference import BatchInference
 from perdure.workflows.labeling import LabelingCampaign
 from perdure.workflows.pipeline import TrainingPipeline
 from perdure.workflows.policies import DATA, MAIN, TRAIN
@@ -22,7 +24,15 @@ from perdure.workflows.preparation import DataPreparation
 from perdure.workflows.promotion import ModelPromotion
 from perdure.workflows.training import DistributedTraining
 
-WORKFLOWS: list[type] = [TrainingPipeline, DataPreparation, DistributedTraining, ModelEvaluation, ModelPromotion, LabelingCampaign]
+WORKFLOWS: list[type] = [
+    TrainingPipeline,
+    DataPreparation,
+    DistributedTraining,
+    ModelEvaluation,
+    ModelPromotion,
+    LabelingCampaign,
+    BatchInference,
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +47,7 @@ class Activities:
     selection: SelectionActivities
     labeling: LabelingActivities
     labelstudio: LabelStudioActivities
+    inference: InferenceActivities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +84,8 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.labeling.snapshot,
                 act.labelstudio.push,
                 act.labelstudio.reconcile,
+                act.inference.pin,
+                act.inference.open,
             ],
         ),
         WorkerSpec(
@@ -86,6 +99,9 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.evaluation.run,
                 act.selection.select,
                 act.evaluation.conclude,
+                act.inference.plan,
+                act.inference.score,
+                act.inference.commit,
             ],
         ),
         WorkerSpec(queue=TRAIN, activities=[act.training.run]),

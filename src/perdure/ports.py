@@ -103,6 +103,7 @@ class DatasetVersion:
     quarantined_rows: int
     pool_rows: int = 0
     labeled_rows: int = 0
+    scored_rows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,17 @@ class ModelVersion:
     run_id: UUID
     rounds: int
     metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A run that scores: its request, the version that scores, the data set that is scored (if it is one), and where the scores go to."""
+
+    run_id: UUID
+    request: Json
+    version: ModelVersion
+    source: DatasetVersion | None
+    dataset: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,6 +346,19 @@ class Datasets(Protocol):
         """The label snapshots of earlier runs of *pipeline*, oldest first."""
 
 
+class Batches(Protocol):
+    """Runs that score."""
+
+    def open(self, run_id: UUID, *, model_version: UUID, source_version: UUID | None, dataset: str) -> None:
+        """What this run scores, and where to; the first call decides. Raises Conflict where *dataset* holds what pipelines prepare."""
+
+    def batch(self, run_id: UUID) -> Batch:
+        """What this run scores. Raises NotFound."""
+
+    def dataset(self, name: str, number: int | None = None) -> DatasetVersion:
+        """A version of the data set *name*: the newest, or the one with this number. Raises NotFound naming what exists."""
+
+
 class DriftEvents(Protocol):
     """What monitors said, whoever runs them."""
 
@@ -412,7 +437,7 @@ class Promotions(Protocol):
         """
 
     def asked_by(self, model_version: UUID, besides: UUID) -> str | None:
-        """The workflow id of the live run, other than *besides*, that asks people about this version now."""
+        """The workflow id of the live run, other than *besides*, that asks people about this version now, or rolls it out."""
 
     def vote(self, promotion: UUID, decision: VoteDecision, actor: str, reason: str, evidence_sha256: str, channel: str) -> ApprovalState:
         """Record the vote (unique per approval and actor). Raises EvidenceChanged; VoteRefused on a different second vote.
@@ -424,10 +449,14 @@ class Promotions(Protocol):
     def approval(self, promotion: UUID) -> ApprovalState:
         """The votes that count so far."""
 
+    def remind(self, promotion: UUID, number: int) -> None:
+        """Tell those who have not voted yet, once per *number*; nobody, where votes are not taken any more."""
+
     def close(self, promotion: UUID, *, release: bool, reason: str, actor: str) -> Release | None:
         """Refuse, or release by compare-and-set: the open release must be of the champion that was evaluated (or none), else Conflict.
 
-        Where this very version serves already, its open release is returned. Conflict also where gates or votes do not allow a release.
+        Where this very version serves already, its open release is returned. Conflict also where gates or votes do not allow a release. The
+        promotion's candidate takes part no longer, in the same transaction.
         """
 
 

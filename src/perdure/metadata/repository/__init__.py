@@ -9,6 +9,7 @@ from perdure.metadata.repository.datasets import DatasetRows
 from perdure.metadata.repository.drift import DriftRows
 from perdure.metadata.repository.elsewhere import SentTaskRows
 from perdure.metadata.repository.inbox import DeliveryRows
+from perdure.metadata.repository.inference import BatchRows
 from perdure.metadata.repository.labelers import LabelerRows
 from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.messages import MessageRows
@@ -16,15 +17,18 @@ from perdure.metadata.repository.models import ModelRows
 from perdure.metadata.repository.outbox import OutboxRows
 from perdure.metadata.repository.projections import ProjectionRows
 from perdure.metadata.repository.promotions import PromotionRows
+from perdure.metadata.repository.rollbacks import RollbackRows
 from perdure.metadata.repository.runs import RunRows
 from perdure.metadata.repository.selections import SelectionRows
 from perdure.metadata.repository.sessions import SessionRows
 from perdure.metadata.repository.steps import StepRows
 from perdure.metadata.repository.sweeping import SweepRows
 from perdure.metadata.repository.ticks import CampaignRows
+from perdure.metadata.repository.traffic import TrafficRows
 
 __all__ = [
     "AccessRows",
+    "BatchRows",
     "CampaignRows",
     "DatasetRows",
     "DeliveryRows",
@@ -36,10 +40,12 @@ __all__ = [
     "OutboxRows",
     "ProjectionRows",
     "PromotionRows",
+    "RollbackRows",
     "RunRows",
     "SelectionRows",
     "SentTaskRows",
     "SessionRows",
     "StepRows",
     "SweepRows",
+    "TrafficRows",
 ]

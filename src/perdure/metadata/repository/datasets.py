@@ -105,6 +105,7 @@ class DatasetRows(Rows):
             quarantined_rows=rows.get("quarantined", 0),
             pool_rows=rows.get("pool", 0),
             labeled_rows=rows.get("labeled", 0),
+            scored_rows=rows.get("scored", 0),
         )
         if added:
             self._describe(session, key, result)
@@ -119,6 +120,9 @@ class DatasetRows(Rows):
         if result.get("state"):
             state = self._artifact(session, t.ArtifactKind.TRANSFORM_STATE, artifact_ref(result["state"], "state"))
             self._made_from(session, manifest_id, "transform_state", [state])
+        for role, kind in (("predictor", t.ArtifactKind.PREDICTOR), ("dataset", t.ArtifactKind.MANIFEST)):  # of scores
+            if result.get(role):
+                self._made_from(session, manifest_id, role, [self._artifact(session, kind, artifact_ref(result[role], role))])
         return key
 
     def _describe(self, session: Session, version: UUID, result: Json) -> None:

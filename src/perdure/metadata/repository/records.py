@@ -108,6 +108,7 @@ def dataset_version(row: t.DatasetVersion, dataset: t.Dataset, manifest: t.Artif
         quarantined_rows=row.quarantined_rows,
         pool_rows=row.pool_rows,
         labeled_rows=row.labeled_rows,
+        scored_rows=row.scored_rows,
     )
 
 
