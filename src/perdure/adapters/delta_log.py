@@ -65,8 +65,10 @@ class DeltaLog:
                         schema_mode="merge" if table else None,
                         storage_options=self._objects.storage_options(),
                         writer_properties=_WRITER,
-                        # other writers' batches do not matter to this one; this writer's own number may be taken by who cleans up after it
-                        commit_properties=CommitProperties(app_transactions=[Transaction(writer, number)]),
+                        # Other writers' batches do not matter to this one (delta-rs tries again by itself), but for who made the table.
+                        commit_properties=CommitProperties(
+                            app_transactions=[Transaction(writer, number)], max_commit_retries=None if table else 0
+                        ),
                     )
                     return True
                 except CommitFailedError:

@@ -1,0 +1,109 @@
+"""What predictions look like in the inference log: one column for each attribute, input and score."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import polars as pl
+
+from perdure.predictions import REQUEST
+from perdure.serving.scored import LogPolicy, Scored
+
+INPUT, CLASS = "input.", "p."
+_STAMP = 12  # hexadecimal digits of a request that hold its time in milliseconds
+Hash = Callable[[str], str]
+
+
+def hasher(secret: str | None) -> Hash | None:
+    """A keyed hash of texts (HMAC-SHA256, 128 bits in hex): equal values stay equal, and nobody without the secret can try values out."""
+    if secret is None:
+        return None
+    key = secret.encode()
+    return lambda value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def frame(parts: Sequence[tuple[int, Scored]], instance: UUID, hashed: Hash | None) -> pl.DataFrame:
+    """The rows of *parts* (first sequence number, predictions), which are all of one model, version, role and policy."""
+    first = parts[0][1]
+    ids = [id for _, each in parts for id in each.ids]
+    made = pl.DataFrame(
+        {
+            "id": ids,
+            "unit": pl.Series([unit for _, each in parts for unit in each.units], dtype=pl.String),
+            "trace": [trace for _, each in parts for trace in each.traces],
+            "latency_ms": pl.Series([value for _, each in parts for value in each.latencies], dtype=pl.Float64),
+            "sequence": pl.Series([number for start, each in parts for number in range(start, start + len(each.ids))], dtype=pl.Int64),
+        }
+    )
+    made = made.select(
+        "id",
+        time_of(pl.col("id")).alias("time"),
+        time_of(pl.col("id")).dt.date().alias("date"),
+        pl.lit(first.version, pl.Int32).alias("version"),
+        pl.lit(first.role).alias("role"),
+        "unit",
+        "trace",
+        "latency_ms",
+        pl.lit(str(instance)).alias("instance"),
+        "sequence",
+    )
+    inputs = kept(_together([each.rows for _, each in parts]), first.policy, hashed)
+    scores = _together([each.scores for _, each in parts])
+    renamed = {name: f"{CLASS}{name.removeprefix('p_')}" for name in scores.columns if name != "prediction"}
+    return pl.concat([made, inputs.rename(lambda name: f"{INPUT}{name}"), scores.rename(renamed)], how="horizontal")
+
+
+def time_of(id: pl.Expr) -> pl.Expr:
+    """The times that predictions' ids tell."""
+    return (
+        id.str.tail(REQUEST).str.head(_STAMP).str.to_integer(base=16, dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")).dt.cast_time_unit("us")
+    )
+
+
+def kept(rows: pl.DataFrame, policy: LogPolicy, hashed: Hash | None) -> pl.DataFrame:
+    """*rows* without what is personal: dropped, or hashed where the policy says so and there is a secret to do it with."""
+    personal = [name for name in rows.columns if name in policy.personal]
+    if policy.treat == "drop" or hashed is None:
+        return rows.drop(personal)
+    texts = {name: [None if value is None else hashed(str(value)) for value in rows.get_column(name)] for name in personal}
+    return rows.with_columns(pl.Series(name, values, dtype=pl.String) for name, values in texts.items())
+
+
+def sampled(scored: Scored) -> Scored | None:
+    """What of *scored* the policy's sample takes: by request, so that all versions that score it are taken, or none."""
+    share = scored.policy.sample
+    if share >= 1:
+        return scored
+    taken = [index for index, id in enumerate(scored.ids) if chance(id, 0) < share]
+    if not taken:
+        return None
+    return Scored(
+        model=scored.model,
+        version=scored.version,
+        role=scored.role,
+        rows=scored.rows[taken],
+        scores=scored.scores[taken],
+        ids=[scored.ids[index] for index in taken],
+        units=[scored.units[index] for index in taken],
+        traces=[scored.traces[index] for index in taken],
+        latencies=[scored.latencies[index] for index in taken],
+        policy=scored.policy,
+    )
+
+
+def chance(id: str, which: int) -> float:
+    """A number from 0 to 1 that is another one for each request and *which* (0, 1), and always the same."""
+    end = len(id) - 7 * which
+    return float(int(id[end - 7 : end], 16) / 0x10000000)
+
+
+def _together(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    if len(frames) == 1:
+        return frames[0]
+    try:
+        return pl.concat(frames, how="vertical")
+    except pl.exceptions.PolarsError:  # a column that was empty in some requests
+        return pl.concat(frames, how="diagonal_relaxed")
