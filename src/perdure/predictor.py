@@ -91,6 +91,7 @@ def build(
         "classes": manifest["classes"],
         "target": target,
         "schema": [column for column in manifest["schema"] if column["name"] != target["column"]],
+        "personal": [name for name in manifest.get("personal", ()) if name != target["column"]],
         "transform": transform and {"reference": transform["reference"], "state": "state.zip" if state is not None else None},
         "predict": predict,
         "code": "code.zip" if code is not None else None,

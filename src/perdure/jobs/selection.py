@@ -61,7 +61,7 @@ class _Pool:
         self._label = label
         self._job, self._model, self._seed = job, job.request.inputs["model"], str(job.artifact("predictor").sha256)
         self._predictor = load(job.objects.download(job.artifact("predictor"), job.scratch / "predictor.zip"), job.scratch)
-        self._columns = shown(label, manifest["schema"], manifest["target"]["column"], manifest["personal"])
+        self._columns = shown(label, manifest["schema"], manifest["target"]["column"], manifest.get("personal", []))
         self._strategy = Strategy(label.strategy)
         batch: int = min(label.batch, manifest[POOL]["rows"])
         by_chance: int = batch if self._strategy is Strategy.RANDOM else round(batch * label.random)

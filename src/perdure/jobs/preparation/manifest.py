@@ -46,6 +46,7 @@ def assemble(job: JobContext, inputs: Json) -> Assembled:
         "quarantine": _files(partitions, "quarantine"),
         "profile": _profile(job, partitions).as_json(),
         "failures": failures(partitions)[:_FAILURES],
+        **({"personal": plan["personal"]} if plan["personal"] else {}),
         **_people(inputs),
     }
     return Assembled(job.objects.put(KIND, "manifest.json", canonical(content)), content)
@@ -62,7 +63,7 @@ def _people(inputs: Json) -> Json:
         return {}
     partitions = inputs["partitions"]
     labeled = sum(part["labeled"] for part in partitions)
-    return {POOL: _files(partitions, POOL), "labels": inputs["labels"], "labeled": labeled, "personal": inputs["plan"]["personal"]}
+    return {POOL: _files(partitions, POOL), "labels": inputs["labels"], "labeled": labeled}
 
 
 def _feature_names(features: list[Json]) -> list[str]:

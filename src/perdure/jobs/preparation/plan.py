@@ -61,7 +61,7 @@ def plan(job: JobContext) -> Json:
         "columns": columns,
         "cut": None,
         "duplicates": None,
-        **({"personal": personal} if asked else {}),
+        "personal": personal,
     }
     if data.deduplicate or data.split.by == "time":
         made |= _scan(job, source, made)
