@@ -142,6 +142,7 @@ class Campaign(_Part):
     skips: int = Field(2, ge=1, description="skips after which a task goes to an adjudicator")
     standing: bool = Field(False, description="never over: tasks keep coming, snapshots are taken as it goes")
     snapshot_every: Duration = duration("1d", "how often a standing campaign's decisions become a snapshot")
+    outcomes: bool = Field(False, description="keys of tasks are ids of predictions: what is decided is written as their outcome, too")
     labelstudio: LabelStudio | None = Field(None, description="show the tasks in Label Studio, too")
 
     @model_validator(mode="after")
@@ -158,6 +159,8 @@ class Campaign(_Part):
             raise ValueError("`dawid_skene` needs choices: numbers are decided by their median")
         if self.model is not None and not self.choices:
             raise ValueError("a model that answers needs choices: numbers hardly ever agree")
+        if self.outcomes and (self.model is not None or self.consensus is Method.DAWID_SKENE):
+            raise ValueError("an outcome is what people say, once: with `outcomes` leave out `model` and `dawid_skene`")
         if self.shows is Shows.PAIR and self.choices not in ([], ["left", "right"], ["left", "right", "tie"]):
             raise ValueError("a pair is judged by left, right or tie")
         return self

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from perdure.errors import InvalidInput, PerdureError, UnknownTrainer
 from perdure.keys import digest
+from perdure.spec.feedback import Ask, Log
 from perdure.spec.fields import CODE_FORM, CODE_REFERENCE, CodeReference, ColumnName, Duration, Name, Params, duration
 from perdure.spec.human import Human
 from perdure.spec.label import Label
@@ -260,6 +261,8 @@ class Pipeline(Part):
     evaluate: Evaluate = Field(Evaluate(), description="metrics, slices and gates")
     label: Label | None = Field(None, description="whether and how people are asked about rows that have no label")
     promote: Promote = Field(Promote(), description="how a model that passed its gates is released")
+    log: Log = Field(Log(), description="what is kept of predictions")
+    ask: Ask | None = Field(None, description="whether and about which predictions people are asked")
     monitor: Monitor | None = Field(None, description="whether and how the model is watched while it serves")
     triggers: list[Trigger] = Field(
         default_factory=list, max_length=50, description="reasons other than drift to train", examples=[[{"schedule": "0 3 * * 1"}]]
@@ -317,6 +320,9 @@ def across(raw: Any) -> Iterator[tuple[Where, str]]:
         named += [(("label", "metric"), _look(label, "metric"))]
         yield from _labeling(raw, label, task)
     yield from _shown(raw, "evaluate", "human", "columns")
+    yield from _shown(raw, "ask", "payload")
+    if task == "regression" and _look(raw, "ask", "confident_below"):
+        yield ("ask", "confident_below"), "a regression gives no probabilities to be confident by; leave it out"
     for where, metric in named:
         if known and isinstance(metric, str) and metric not in known:
             yield where, f"{show(metric)} is no metric of a {task}{meant(metric, known)}"
