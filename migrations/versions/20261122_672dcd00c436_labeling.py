@@ -136,7 +136,11 @@ def upgrade() -> None:
         "hook",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("provider", sa.Enum("standard", "labelstudio", "slack", name="hookprovider", **Checked), nullable=False),
+        sa.Column(
+            "provider",
+            sa.Enum("standard", "labelstudio", "slack", "events", "alertmanager", "signal", name="hookprovider", **Checked),
+            nullable=False,
+        ),
         sa.Column("campaign_id", sa.Uuid(), nullable=True),
         sa.Column("secrets", Json, nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),

@@ -19,6 +19,7 @@ from perdure.config import GatewaySettings
 from perdure.gateway.hooks import PROVIDERS, Malformed, Unproven
 from perdure.gateway.parts import Parts
 from perdure.gateway.rates import Rates
+from perdure.metadata.repository.access import ANSWERING
 from perdure.metadata.tables import HookProvider
 from tests.gateway.world import Senders, answers, payload
 
@@ -28,6 +29,8 @@ HEADERS = {
     HookProvider.LABEL_STUDIO: ("authorization",),
     HookProvider.SLACK: ("x-slack-request-timestamp", "x-slack-signature"),
 }
+HEADERS[HookProvider.EVENTS], HEADERS[HookProvider.ALERTMANAGER] = HEADERS[HookProvider.STANDARD], HEADERS[LABEL_STUDIO]
+CALLED = list(HEADERS)  # providers that are called by HTTP
 
 
 async def test_a_message_is_acted_on_once(client: httpx.AsyncClient, senders: Senders, campaign: str) -> None:
@@ -86,12 +89,12 @@ async def test_a_secret_is_rotated_and_a_hook_retired(client: httpx.AsyncClient,
     assert (await client.post(hook.path, **hook.signed(body))).status_code == 410
 
 
-@pytest.mark.parametrize("kind", list(PROVIDERS))
+@pytest.mark.parametrize("kind", CALLED)
 @pytest.mark.parametrize("secret", ["", " \n", "\udcff"])
 async def test_a_hook_without_a_secret_takes_nothing(
     client: httpx.AsyncClient, senders: Senders, campaign: str, kind: HookProvider, secret: str
 ) -> None:
-    hook = senders.hook(kind, None if kind is HookProvider.SLACK else campaign)
+    hook = senders.hook(kind, campaign if kind in ANSWERING else None)
     for file in hook.folder.iterdir():
         file.write_bytes(secret.encode("utf-8", "surrogateescape"))
     response = await client.post(hook.path, headers={"content-type": PROVIDERS[kind].media[0]}, content=b"{}")
@@ -122,7 +125,7 @@ async def test_a_secret_that_cannot_sign_is_told_in_the_log(
 @given(data=st.data())
 def test_no_header_breaks_a_verifier(data: st.DataObject) -> None:
     """Whatever the headers hold, the answer is yes or no."""
-    kind = data.draw(st.sampled_from(list(PROVIDERS)))
+    kind = data.draw(st.sampled_from(CALLED))
     latin = st.text(st.characters(max_codepoint=255), max_size=60)
     now = "1790000000"
     odd = st.sampled_from(["v1,", "v1,====", "v1,é", "v1,\udcff", ",,,", "v1 v1", "v0=", "Bearer ", now, "١٢٣", "-1", "1e9", "9" * 40])
@@ -141,12 +144,13 @@ def bodies() -> st.SearchStrategy[bytes]:
     return st.one_of(st.binary(max_size=60), (trees | half).map(lambda tree: json.dumps(tree).encode()))
 
 
-@pytest.mark.parametrize("kind", list(PROVIDERS))
+@pytest.mark.parametrize("kind", CALLED)
 async def test_what_is_signed_is_kept_whatever_it_is(
     client: httpx.AsyncClient, senders: Senders, campaign: str, kind: HookProvider
 ) -> None:
-    hook = senders.hook(kind, None if kind is HookProvider.SLACK else campaign)
-    sign = {HookProvider.STANDARD: hook.signed, LABEL_STUDIO: hook.by_label_studio, HookProvider.SLACK: hook.by_slack}[kind]
+    hook = senders.hook(kind, campaign if kind in ANSWERING else None)
+    by_bearer = kind in (LABEL_STUDIO, HookProvider.ALERTMANAGER)
+    sign = hook.by_label_studio if by_bearer else hook.by_slack if kind is HookProvider.SLACK else hook.signed
     drawn: set[bytes] = {
         b"",
         b"[" * 100_000,
@@ -335,6 +339,6 @@ async def test_a_hook_that_sends_too_much_is_told_when_to_send_again(
     sent = [hook.signed(answers({"task": f"t{n}", "value": "pos", "labeler": "ada"})) for n in range(2)]
     assert [(await client.post(hook.path, **each)).status_code for each in sent] == [202, 429]
     refused = await client.post(hook.path, **sent[1])
-    assert (refused.json()["type"], refused.headers["retry-after"]) == ("RateLimited", "10")
+    assert (refused.json()["type"], 1 <= int(refused.headers["retry-after"]) <= 10) == ("RateLimited", True)
     assert (await client.post(other.path, **other.signed(answers({"task": "t1", "value": "pos"})))).status_code == 202
     assert senders.counted(campaign) == {"t0": 1, "t1": 1, "t2": 0, "t3": 0}

@@ -13,7 +13,7 @@ from uuid import uuid4
 from sqlalchemy import text
 
 from perdure import signing
-from perdure.gateway.hooks import slack
+from perdure.gateway.hooks import SIGNED, slack
 from perdure.metadata.database import Database
 from perdure.metadata.repository import AccessRows, CampaignRows
 from perdure.metadata.tables import HookProvider
@@ -105,7 +105,7 @@ class Senders:
 
 
 def new_secret(provider: HookProvider) -> str:
-    if provider is HookProvider.STANDARD:
+    if provider in SIGNED:
         return signing.PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_hex(16)
 

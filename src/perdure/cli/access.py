@@ -135,8 +135,8 @@ def login(
 @hooks.command("create")
 def create_hook(
     hook: HookName,
-    provider: Annotated[str, typer.Option(help="Who sends: standard, labelstudio or slack.")] = "standard",
-    campaign: Annotated[str | None, typer.Option(help="Whose tasks are answered; none for slack.")] = None,
+    provider: Annotated[str, typer.Option(help="Who sends: standard, labelstudio, slack, events or alertmanager.")] = "standard",
+    campaign: Annotated[str | None, typer.Option(help="Whose tasks are answered, by standard and labelstudio.")] = None,
     secret: SecretRef = None,
     actor: Actor = None,
     as_json: Json = False,
@@ -293,14 +293,13 @@ def _new_secret(home: Path, hook: str, provider: HookProvider) -> tuple[str, Pat
     import base64
     import secrets
 
+    from perdure.gateway.hooks import SIGNED
     from perdure.local.files import write
-    from perdure.metadata.tables import HookProvider
 
     folder = home.absolute() / "secrets" / "hooks"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{secrets.token_hex(8)}.secret"
-    standard = provider is HookProvider.STANDARD
-    write(path, f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}" if standard else secrets.token_hex(32), mode=0o600)
+    write(path, f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}" if provider in SIGNED else secrets.token_hex(32), mode=0o600)
     return f"file:{path}", path
 
 

@@ -15,7 +15,7 @@ from perdure.gateway.pages import approvals as approval_pages
 from perdure.gateway.pages import campaigns as campaign_pages
 from perdure.gateway.pages import label, login, shell
 from perdure.gateway.parts import Parts
-from perdure.gateway.routes import answers, approvals, campaigns, commands, deliveries, hooks, imports
+from perdure.gateway.routes import answers, approvals, campaigns, commands, deliveries, events, hooks, imports
 
 DESCRIPTION = (
     "Labeling campaigns, the answers that people give, web hooks of their tools, and votes on releases. "
@@ -49,7 +49,16 @@ def make_app(settings: Settings) -> FastAPI:
         """This process answers. It says nothing about Postgres: a request that needs it says so itself."""
         return {"status": "ok"}
 
-    routers = (answers.busy, hooks.router, answers.router, campaigns.router, imports.router, commands.router, deliveries.router)
+    routers = (
+        answers.busy,
+        hooks.router,
+        events.router,
+        answers.router,
+        campaigns.router,
+        imports.router,
+        commands.router,
+        deliveries.router,
+    )
     for router in (*routers, approvals.router):
         app.router.routes += router.routes  # tried in this order; a router within a router would be searched twice at every request
     for router in (label.router, login.router, campaign_pages.router, approval_pages.router, shell.files):

@@ -85,5 +85,7 @@ Writer = Annotated[Caller, Depends(_With("campaign:write"))]
 Worker = Annotated[Caller, Depends(_With("label"))]
 Judge = Annotated[Caller, Depends(_With("adjudicate"))]
 Approver = Annotated[Caller, Depends(_With("promote:approve"))]
+Teller = Annotated[Caller, Depends(_With("events:write"))]
+ModelReader = Annotated[Caller, Depends(_With("model:read"))]
 Admin = Annotated[Caller, Depends(_With("admin"))]
 """A route's parameter: the caller, who must have this scope. 401 without a valid key, 403 without the scope."""

@@ -256,6 +256,13 @@ class DeliveryList(BaseModel):
     deliveries: list[DeliveryView]
 
 
+class EventsTaken(BaseModel):
+    """How many events are new, and how many were there already."""
+
+    accepted: int
+    duplicates: int
+
+
 class ApprovalView(BaseModel):
     """What is up for decision: a model version, and the evidence that votes are bound to."""
 

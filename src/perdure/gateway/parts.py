@@ -27,7 +27,7 @@ from perdure.keys import identity
 from perdure.labeling.ports import CampaignRow, Held, Incoming, Lease
 from perdure.messages.labeling import AnswerResult, CampaignRequest
 from perdure.metadata.database import Database
-from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, LabelRows, PromotionRows, SessionRows
+from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, DriftRows, LabelRows, PromotionRows, SessionRows
 from perdure.metadata.repository.access import NAME, Hook
 from perdure.temporal import connect
 
@@ -45,7 +45,7 @@ class Parts:
         self.settings, self.database, self._pool = settings, database, pool
         self.access, self.campaigns, self.labels = AccessRows(database), CampaignRows(database), LabelRows(database)
         self.deliveries, self.promotions = DeliveryRows(database), PromotionRows(database)
-        self.sessions = SessionRows(database)
+        self.drift, self.sessions = DriftRows(database), SessionRows(database)
         self.keys = Keys(lambda digest: self.call(self.access.key, digest))
         self.cookies = Keys(lambda digest: self.call(self.sessions.session, digest))
         self._held: Together[tuple[UUID, UUID], Held | None] = Together(lambda leases: self.call(self.labels.held, leases))

@@ -13,5 +13,5 @@ def replay(access: AccessRows, deliveries: DeliveryRows, hook: str, key: str) ->
     found, kept = access.hook(hook), deliveries.kept(hook, key)
     if kept.body is None:
         raise Conflict("the body of this message was dropped with age", field="key", remedy="have its sender send it again")
-    message = PROVIDERS[found.provider].read(found, kept.body, kept.delivery.received_at)
+    message = PROVIDERS[found.provider].read(found, kept.body, kept.delivery.received_at, kept.headers)
     return deliveries.replay(hook, found.campaign, key, message.meaning)

@@ -10,6 +10,7 @@ from perdure.labeling.ports import Incoming
 from perdure.messages.common import Json
 from perdure.messages.labeling import DeliveryState
 from perdure.messages.promotion import VoteDecision
+from perdure.messages.retraining import DriftEvent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Meaning:
     answers: list[Incoming] = field(default_factory=list)
     withdrawn: list[tuple[str, str]] = field(default_factory=list)
     vote: CastVote | None = None
+    events: list[DriftEvent] = field(default_factory=list)
     one_by_one: bool = False
 
 

@@ -23,7 +23,7 @@ def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now:
         raise Unproven("the Authorization header does not hold the hook's secret")
 
 
-def read(hook: Hook, body: bytes, received: datetime) -> Message:
+def read(hook: Hook, body: bytes, received: datetime, headers: Mapping[str, str]) -> Message:
     """The answers in it, or the deletion of some. Its key is made of what happened to which annotation when."""
     try:
         data = parse(body)

@@ -58,7 +58,7 @@ class _Interaction(BaseModel):
     actions: Annotated[list[_Action], Field(min_length=1, max_length=1)]
 
 
-def read(hook: Hook, body: bytes, received: datetime) -> Message:
+def read(hook: Hook, body: bytes, received: datetime, headers: Mapping[str, str]) -> Message:
     """The vote in it: of ``slack:{user id}``, who must be among the approvers by that name where these are named."""
     try:
         data = _payload(body)

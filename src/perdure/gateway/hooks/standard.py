@@ -78,7 +78,7 @@ class _Body(BaseModel):
     data: _Data
 
 
-def read(hook: Hook, body: bytes, received: datetime) -> Message:
+def read(hook: Hook, body: bytes, received: datetime, headers: Mapping[str, str]) -> Message:
     """The answers in it. An answer without a key is named by the bytes of its message and its place there."""
     try:
         meaning: Meaning | Unusable = _meaning(hook, _Body.model_validate(parse(body)), received, hashlib.sha256(body).hexdigest())

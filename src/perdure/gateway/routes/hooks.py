@@ -52,15 +52,17 @@ async def deliver(request: Request, hook: str, shared: Shared) -> JSONResponse:
         raise Refused(401, AccessDenied(str(err), field="headers", remedy="sign with the hook's secret, now")) from None
     if shared.rates and (wait := shared.rates.wait(found.id)):  # of those who proved themselves: nobody else can use it up
         limit = f"the hook {hook!r} takes {shared.settings.gateway.hook_rate:g} messages a second"
-        raise Refused(429, RateLimited(limit, field="hook", remedy=f"send it again in {wait} seconds"), {"Retry-After": str(wait)})
-    message = provider.read(found, body, received)
+        status = 503 if found.provider is HookProvider.ALERTMANAGER else 429  # which Alertmanager may take for a lasting refusal
+        raise Refused(status, RateLimited(limit, field="hook", remedy=f"send it again in {wait} seconds"), {"Retry-After": str(wait)})
+    headers = {name: request.headers[name][:1_000] for name in KEPT_HEADERS if name in request.headers}
+    message = provider.read(found, body, received, headers)
     arrived = Arrived(
         hook=found.id,
         campaign=found.campaign,
         key=key or message.key or fingerprint(body),
         body=message.body,
         body_sha256=fingerprint(body),
-        headers={name: request.headers[name][:1_000] for name in KEPT_HEADERS if name in request.headers},
+        headers=headers,
     )
     delivery = await shared.call(shared.deliveries.receive, arrived, message.meaning)
     status = 200 if delivery.duplicate or found.provider is HookProvider.SLACK else 202  # Slack takes 200 alone for an answer

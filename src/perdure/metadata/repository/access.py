@@ -20,11 +20,13 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.rows import Rows
 
-SCOPES = ("campaign:write", "campaign:read", "label", "adjudicate", "promote:approve", "admin")
+SCOPES = ("campaign:write", "campaign:read", "label", "adjudicate", "promote:approve", "predict", "events:write", "model:read", "admin")
 """What a key may do. ``admin`` may do everything."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 PRINCIPAL = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,99}$"
 """Without a slash: names of answers are made of these, and two of them must never be the same."""
+ANSWERING = (t.HookProvider.STANDARD, t.HookProvider.LABEL_STUDIO)
+"""Providers whose messages answer the tasks of a campaign."""
 PREFIX = "pdr_"  # keys are found by it where they leaked
 
 
@@ -129,9 +131,11 @@ class AccessRows(Rows):
         """A new hook whose secret lies at the reference *secret*. Raises InvalidInput for a campaign that does not fit the provider."""
         if not re.fullmatch(NAME, id):
             raise InvalidInput(f"{id!r} is no name of a hook", field="hook", remedy="use letters, digits and .-_")
-        if (campaign is None) != (provider is t.HookProvider.SLACK):
+        if provider is t.HookProvider.SIGNAL:
+            raise InvalidInput("signals need no hook", field="provider", remedy="see docs/events.md")
+        if (campaign is not None) != (provider in ANSWERING):
             wanted = "no campaign" if campaign else "a campaign"
-            raise InvalidInput(f"a {provider} hook needs {wanted}", field="campaign", remedy="Slack votes; the others answer tasks")
+            raise InvalidInput(f"a {provider} hook needs {wanted}", field="campaign", remedy=f"{' and '.join(ANSWERING)} answer tasks")
         with self._database.transaction() as session:
             if not self._add(
                 session,

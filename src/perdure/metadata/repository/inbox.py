@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import UUID
 
 from psycopg import DataError
@@ -17,6 +18,7 @@ from perdure.messages.labeling import DeliveryState
 from perdure.metadata import tables as t
 from perdure.metadata.database import Database, again
 from perdure.metadata.jsonb import plain
+from perdure.metadata.repository.drift import DriftRows
 from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.promotions import PromotionRows
 from perdure.metadata.repository.rows import Rows
@@ -27,7 +29,7 @@ class DeliveryRows(Rows):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._labels, self._promotions = LabelRows(database), PromotionRows(database)
+        self._labels, self._promotions, self._drift = LabelRows(database), PromotionRows(database), DriftRows(database)
 
     @again
     def receive(self, arrived: Arrived, meaning: Meaning | Unusable) -> Delivery:
@@ -48,6 +50,14 @@ class DeliveryRows(Rows):
                 return _delivery(session.get_one(t.Delivery, (arrived.hook, arrived.key)), duplicate=True)
             self._settle(session, arrived.hook, arrived.key, self._act(session, arrived.hook, arrived.campaign, meaning))
             return _delivery(session.get_one(t.Delivery, (arrived.hook, arrived.key)))
+
+    def signaled(self, body: bytes, meaning: Meaning | Unusable) -> Delivery:
+        """`receive` for what a signal of the bare Temporal CLI carried: named by its bytes, in a hook of its own that no secret opens."""
+        hook = f"signals.{self._tenant}"
+        with self._database.transaction() as session:
+            self._add(session, t.Hook, id=hook, provider=t.HookProvider.SIGNAL, secrets=[], created_by="perdure")
+        named = sha256(body).hexdigest()
+        return self.receive(Arrived(hook=hook, campaign=None, key=named, body=body, body_sha256=named, headers={}), meaning)
 
     def kept(self, hook: str, key: str) -> Kept:
         """The message as it was kept. Raises NotFound."""
@@ -105,6 +115,8 @@ class DeliveryRows(Rows):
                     self._promotions.vote_within(
                         session, vote.approval, vote.decision, vote.actor, vote.reason, vote.evidence_sha256, channel="slack"
                     )
+                if meaning.events:
+                    self._drift.record_within(session, meaning.events)
         except Permanent as err:
             return err.problem
         except DataError as err:

@@ -20,6 +20,9 @@ class HookProvider(StrEnum):
     STANDARD = "standard"  # Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature
     LABEL_STUDIO = "labelstudio"  # a bearer header; Label Studio signs nothing
     SLACK = "slack"  # X-Slack-Signature
+    EVENTS = "events"  # Standard Webhooks around CloudEvents
+    ALERTMANAGER = "alertmanager"  # a bearer header
+    SIGNAL = "signal"  # signals of the bare Temporal CLI: nothing comes here by HTTP
 
 
 class ApiKey(Base):
