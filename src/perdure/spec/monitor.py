@@ -39,7 +39,7 @@ class Monitor(Policy):
         description="schema: columns, types, missing values; psi, ks: distributions; label, prediction: of these; quality: errors",
     )
     min_rows: int = Field(1_000, ge=100, description="fewest rows of a window that say anything")
-    alpha: float = Field(0.001, gt=0, lt=0.5, description="chance of an alarm by one monitor in one window without drift, over all columns")
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="chance of an alarm by one monitor in one window without drift, over all columns")
     effect: Effect = Field(Effect(), description="how far something must have moved to count")
     time: ColumnName | None = Field(
         None,
