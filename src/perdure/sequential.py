@@ -1,8 +1,8 @@
 """Which of two means is greater, looked at as often as one likes: an interval that holds at all looks together, and what it rests on.
 
-A test for one look, repeated daily, finds a difference where there is none in a fourth of all months. This interval is wide enough for every
-look at once: with probability 1 - alpha it contains the true difference at all of them, so whoever stops when it excludes zero is wrong
-in a share alpha of experiments at most, and half of that in each direction.
+A test for one look that is repeated daily finds a difference where there is none in every fifth month. This interval is wide enough for
+all looks: with probability 1 - alpha it contains the true difference at each of them. So whoever stops as soon as it excludes zero is wrong
+in a share alpha of experiments at most.
 
 Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas (2024), "Time-uniform central limit theory and asymptotic confidence sequences", Annals of
 Statistics 52(6), theorem 2.2, for the difference of two means of units that chance divided (their section 3; Robbins' normal mixture, which

@@ -31,13 +31,13 @@ class ExperimentRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentPlan:
-    """When it is looked at: every ``peek`` after ``since``, for the last time at ``until``. ``ended`` is what it has come to already."""
+    """When it is looked at: every ``peek`` after ``since``, for the last time at ``until``; or ``ended``, what it has come to already."""
 
-    since: datetime
-    until: datetime
-    peek: timedelta
-    looks: int = 0
     ended: StageLook | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    peek: timedelta = timedelta(days=1)
+    looks: int = 0  # the number of the last one
 
 
 @dataclass(frozen=True, kw_only=True)

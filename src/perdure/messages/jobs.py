@@ -28,6 +28,7 @@ class JobKind(StrEnum):
     TRAIN = "training.train"
     EVALUATE = "evaluation.evaluate"
     SELECT = "selection.select"
+    EXPERIMENT = "experiment.figures"
     PLAN_SCORES = "inference.plan"
     SCORE = "inference.score"
     COMMIT_SCORES = "inference.commit"

@@ -39,7 +39,9 @@ def judge(spec: Experiment, figures: Json, *, over: bool) -> Judged:
     if spec.metric == "error":  # less is better
         arms.reverse()
     gain = sequential.difference(*arms, alpha=spec.alpha, tightest=_TIGHTEST * spec.min_units)
-    told = f"{spec.metric} {one['mean']:.4g} of {one['units']:,} units against {other['mean']:.4g} of {other['units']:,}; {_told(gain, spec)}"
+    told = (
+        f"{spec.metric} {one['mean']:.4g} of {one['units']:,} units against {other['mean']:.4g} of {other['units']:,}; {_told(gain, spec)}"
+    )
     state, why = _state(spec, gain, over=over)
     return Judged(state=state, reason=f"{why}: {told}", interval=gain)
 

@@ -1,0 +1,97 @@
+"""A look at an experiment: what came of the predictions of its two versions, by unit.
+
+A unit counts once, with the mean of its rows, as chance divided units and not rows. One that both versions have answered is left out.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from perdure.adapters.delta_log import DeltaLog
+from perdure.jobs.context import JobContext
+from perdure.messages.common import Json
+from perdure.spec.experiment import Experiment
+
+_NOBODY: Json = {"seen": 0, "rows": 0, "judged": 0, "units": 0, "mean": None, "variance": None}
+
+
+def figures(job: JobContext) -> Json:
+    """For each arm: units ``seen`` and ``rows`` logged; rows ``judged`` by an outcome; their ``units``, ``mean``, ``variance``.
+
+    ``mixed`` units were answered by both. ``unreadable`` outcomes are none that the metric can be made of.
+    """
+    given = job.request.inputs
+    spec = Experiment.model_validate(given["experiment"])
+    since, until = (datetime.fromisoformat(given[name]) for name in ("since", "until"))
+    arms = {"champion": int(given["champion"]), "challenger": int(given["challenger"])}
+    rows = DeltaLog(job.objects, job.objects.uri(f"inference/{given['model']}")).scan(since.date(), until.date())
+    if rows is None:
+        return {**{name: {"version": number, **_NOBODY} for name, number in arms.items()}, "mixed": 0, "unreadable": 0}
+    version, role = pl.col("version"), pl.col("role")
+    mine = rows.filter(
+        pl.col("time").is_between(since, until, closed="left"),
+        ((version == arms["champion"]) & (role == "release")) | ((version == arms["challenger"]) & (role == "arm")),
+    ).select("id", "version", "prediction", unit=pl.coalesce("unit", "id"))
+    judged = mine.join(_outcomes(job, spec, until), on="id", how="left").with_columns(score=_score(spec.metric))
+    units = judged.group_by("unit").agg(
+        version=pl.col("version").first(),
+        mixed=pl.col("version").min() != pl.col("version").max(),
+        rows=pl.len(),
+        judged=pl.col("score").count(),
+        mean=pl.col("score").mean(),
+        unreadable=(pl.col("value").is_not_null() & pl.col("score").is_null()).sum(),
+    )
+    told = units.group_by("version", "mixed").agg(
+        seen=pl.len(),
+        rows=pl.col("rows").sum(),
+        judged=pl.col("judged").sum(),
+        units=pl.col("mean").count(),
+        mean=pl.col("mean").mean(),
+        variance=pl.col("mean").var(),
+        unreadable=pl.col("unreadable").sum(),
+    )
+    found = told.collect(engine="streaming").to_dicts()
+    return {
+        **{name: {"version": number, **_NOBODY, **_arm(found, number)} for name, number in arms.items()},
+        "mixed": sum(each["seen"] for each in found if each["mixed"]),
+        "unreadable": sum(each["unreadable"] for each in found),
+    }
+
+
+def _arm(found: list[Json], version: int) -> dict[str, Any]:
+    return next(({name: each[name] for name in _NOBODY} for each in found if each["version"] == version and not each["mixed"]), {})
+
+
+def _outcomes(job: JobContext, spec: Experiment, until: datetime) -> pl.LazyFrame:
+    """The outcome of each prediction that counts at *until*: the latest, of one source or of any. ``value`` is text."""
+    if job.request.inputs["outcomes"] is None:
+        return pl.LazyFrame(schema={"id": pl.String, "value": pl.String})
+    path = job.objects.download(job.artifact("outcomes"), job.scratch / "outcomes.parquet")
+    told = pl.scan_parquet(path).filter(pl.col("received_at") < until)
+    if spec.source is not None:
+        told = told.filter(pl.col("source") == spec.source)
+    latest = pl.col("value").sort_by("observed_at", "received_at").last()
+    value = pl.concat_str(pl.lit('{"v":'), latest, pl.lit("}")).str.json_path_match("$.v")
+    return told.group_by(id="prediction_id").agg(value=value)
+
+
+def _score(metric: str) -> pl.Expr:
+    """What a row is worth; null where there is no outcome, or none that can be read."""
+    value, prediction = pl.col("value"), pl.col("prediction")
+    number = value.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
+    number = pl.when(number.is_finite()).then(number)
+    match metric:
+        case "accuracy":
+            return (_text(value) == _text(prediction.cast(pl.String))).cast(pl.Float64)
+        case "error":
+            return (prediction.cast(pl.Float64, strict=False) - number).abs()
+        case _:
+            return number
+
+
+def _text(value: pl.Expr) -> pl.Expr:
+    """A class; a whole number without its decimal point."""
+    return value.str.replace(r"^(-?\d+)\.0+$", "$1")

@@ -1,0 +1,40 @@
+"""Outcomes, as jobs are handed them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import select
+
+from perdure.metadata import tables as t
+from perdure.metadata.repository.rows import Rows
+from perdure.outcomes import Told
+
+_PAGE = 10_000
+
+
+class OutcomeRows(Rows):
+    """`perdure.outcomes.Outcomes` on Postgres."""
+
+    def received(self, model: str, since: datetime, until: datetime) -> Iterator[list[Told]]:
+        """What was received for *model* in this interval, its end left out; each page is a transaction."""
+        o, last = t.Outcome, 0
+        columns = select(o.sequence, o.prediction_id, o.source, o.value, o.observed_at, o.received_at)
+        query = columns.where(o.tenant == self._tenant, o.model == model, o.received_at >= since, o.received_at < until)
+        while True:
+            with self._database.transaction() as session:
+                rows = session.execute(query.where(o.sequence > last).order_by(o.sequence).limit(_PAGE)).all()
+            if not rows:
+                return
+            last = rows[-1].sequence
+            yield [
+                Told(
+                    prediction_id=row.prediction_id,
+                    source=row.source,
+                    value=row.value["value"],
+                    observed_at=row.observed_at,
+                    received_at=row.received_at,
+                )
+                for row in rows
+            ]
