@@ -6,6 +6,7 @@ from uuid import UUID
 
 from temporalio import activity
 
+from perdure.errors import Conflict
 from perdure.messages.pipeline import StepKind
 from perdure.messages.promotion import (
     ApprovalState,
@@ -15,6 +16,7 @@ from perdure.messages.promotion import (
     PromotionRef,
     PromotionResult,
     RecordVote,
+    Remind,
 )
 from perdure.ports import Models, Promotions, Release, Runs, StepRun, Steps
 from perdure.spec.pipeline import load
@@ -33,7 +35,8 @@ class PromotionActivities:
         step = self._steps.begin(request.run_id, request.round, StepKind.PROMOTE, activity.info().scheduled_time)
         if step.state == "succeeded":
             return PromotionPlan(promotion=step.id, outcome=_outcome(step))
-        policy = load(run.spec).promote.approval
+        promote = load(run.spec).promote
+        policy = promote.approval
         champion = self._models.champion(request.model)
         promotion = self._promotions.open(
             step.id,
@@ -57,6 +60,8 @@ class PromotionActivities:
             approvers=policy.approvers,
             requested_by=run.requested_by,
             cli_votes_count=policy.cli and policy.required <= 1,
+            remind=policy.remind,
+            stages=promote.stages if champion is not None else [],  # of the first release: beside whom?
         )
 
     @activity.defn(name="promotion.vote", no_thread_cancel_exception=True)
@@ -71,6 +76,11 @@ class PromotionActivities:
         """The votes that count so far."""
         return self._promotions.approval(request.promotion)
 
+    @activity.defn(name="promotion.remind", no_thread_cancel_exception=True)
+    def remind(self, request: Remind) -> None:
+        """Tell those who have not voted yet."""
+        self._promotions.remind(request.promotion, request.number)
+
     @activity.defn(name="promotion.elsewhere", no_thread_cancel_exception=True)
     def elsewhere(self, request: PromoteRequest) -> PromotionResult | None:
         """The end of this step where another run asks people about the same version now: they are not asked twice."""
@@ -84,8 +94,17 @@ class PromotionActivities:
 
     @activity.defn(name="promotion.close", no_thread_cancel_exception=True)
     def close(self, request: ClosePromotion) -> PromotionResult:
-        """Release or refuse; a repeat returns what was decided. Raises Conflict where another version was released meanwhile."""
-        return self._end(request.promotion, release=request.release, reason=request.reason, actor=request.actor)
+        """Release or refuse; a repeat returns what was decided. Raises Conflict where another version was released meanwhile.
+
+        What a rollback has refused meanwhile stays refused.
+        """
+        try:
+            return self._end(request.promotion, release=request.release, reason=request.reason, actor=request.actor)
+        except Conflict:
+            refused = self._promotions.approval(request.promotion).refused
+            if not refused:
+                raise
+            return self._end(request.promotion, release=False, reason=refused, actor=request.actor)
 
     def _end(self, promotion: UUID, *, release: bool, reason: str, actor: str = "perdure") -> PromotionResult:
         released = self._promotions.close(promotion, release=release, reason=reason, actor=actor)

@@ -20,6 +20,8 @@ from perdure.activities.labeling import LabelingActivities
 from perdure.activities.labelstudio import LabelStudioActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
+from perdure.activities.retraining import RetrainingActivities
+from perdure.activities.rollout import RolloutActivities
 from perdure.activities.runs import RunActivities
 from perdure.activities.selection import SelectionActivities
 from perdure.activities.training import TrainingActivities
@@ -31,6 +33,7 @@ from perdure.adapters.local_jobs import LocalJobs
 from perdure.adapters.no_ray import NoRay
 from perdure.adapters.ray_jobs import RayJobs
 from perdure.adapters.s3 import ObjectStore
+from perdure.adapters.sources import StoredSources
 from perdure.config import Settings
 from perdure.messages.jobs import Engine
 from perdure.metadata.database import Database
@@ -42,10 +45,12 @@ from perdure.metadata.repository import (
     LabelRows,
     ModelRows,
     PromotionRows,
+    RetrainingRows,
     RunRows,
     SelectionRows,
     SentTaskRows,
     StepRows,
+    TrafficRows,
 )
 from perdure.ports import Compute
 from perdure.workers.orphans import stopping_orphans
@@ -86,9 +91,11 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             training=TrainingActivities(runs, steps, models, claims, jobs, storage),
             evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, files, lines, storage),
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
+            rollout=RolloutActivities(runs, TrafficRows(database)),
             selection=SelectionActivities(runs, steps, models, SelectionRows(database), claims, jobs, storage),
             labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines, DawidSkeneConsolidation()),
             inference=InferenceActivities(runs, steps, datasets, models, BatchRows(database), claims, jobs, storage, engines),
+            retraining=RetrainingActivities(RetrainingRows(database), DeliveryRows(database), runs, StoredSources(objects)),
             labelstudio=LabelStudioActivities(SentTaskRows(database), DeliveryRows(database), studio),
         )
 

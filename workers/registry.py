@@ -12,6 +12,8 @@ from perdure.activities.labeling import LabelingActivities
 from perdure.activities.labelstudio import LabelStudioActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
+from perdure.activities.retraining import RetrainingActivities
+from perdure.activities.rollout import RolloutActivities
 from perdure.activities.runs import RunActivities
 from perdure.activities.selection import SelectionActivities
 from perdure.activities.training import TrainingActivities
@@ -22,7 +24,9 @@ from perdure.workflows.pipeline import TrainingPipeline
 from perdure.workflows.policies import DATA, MAIN, TRAIN
 from perdure.workflows.preparation import DataPreparation
 from perdure.workflows.promotion import ModelPromotion
+from perdure.workflows.retraining import RetrainingController
 from perdure.workflows.training import DistributedTraining
+from perdure.workflows.triggers import Backfill, RetrainTrigger
 
 WORKFLOWS: list[type] = [
     TrainingPipeline,
@@ -32,6 +36,9 @@ WORKFLOWS: list[type] = [
     ModelPromotion,
     LabelingCampaign,
     BatchInference,
+    RetrainingController,
+    RetrainTrigger,
+    Backfill,
 ]
 
 
@@ -44,9 +51,11 @@ class Activities:
     training: TrainingActivities
     evaluation: EvaluationActivities
     promotion: PromotionActivities
+    rollout: RolloutActivities
     selection: SelectionActivities
     labeling: LabelingActivities
     labelstudio: LabelStudioActivities
+    retraining: RetrainingActivities
     inference: InferenceActivities
 
 
@@ -72,8 +81,14 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.promotion.open,
                 act.promotion.vote,
                 act.promotion.approval,
+                act.promotion.remind,
                 act.promotion.elsewhere,
                 act.promotion.close,
+                act.rollout.open,
+                act.rollout.look,
+                act.rollout.staged,
+                act.rollout.withdraw,
+                act.rollout.command,
                 act.selection.record,
                 act.labeling.open,
                 act.labeling.import_tasks,
@@ -84,6 +99,12 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.labeling.snapshot,
                 act.labelstudio.push,
                 act.labelstudio.reconcile,
+                act.retraining.look,
+                act.retraining.drift,
+                act.retraining.force,
+                act.retraining.snooze,
+                act.retraining.failed,
+                act.retraining.trigger,
                 act.inference.pin,
                 act.inference.open,
             ],

@@ -14,6 +14,7 @@ from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError, is_
 
 with workflow.unsafe.imports_passed_through():
     from perdure.activities.promotion import PromotionActivities
+    from perdure.activities.rollout import RolloutActivities
     from perdure.activities.runs import RunActivities
     from perdure.activities.selection import SelectionActivities
     from perdure.errors import Conflict, PatienceExhausted, caused_by, root
@@ -415,7 +416,8 @@ async def _promotion(request: PromoteRequest, id: str) -> workflow.ChildWorkflow
             return elsewhere
         with contextlib.suppress(FailureError):  # this run has asked nobody: another's promotion begins or ends now
             own = PromotionRef(promotion=identity(request.run_id, request.round, StepKind.PROMOTE), patience=request.patience)
-            if (await workflow.execute_activity_method(PromotionActivities.approval, own, **ROWS)).required:
+            asked = await workflow.execute_activity_method(PromotionActivities.approval, own, **ROWS)
+            if asked.required or await workflow.execute_activity_method(RolloutActivities.staged, own, **ROWS):
                 await workflow.get_external_workflow_handle(id).cancel()  # of before a reset: the vote is opened again
         raise
 

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from perdure.messages.common import ArtifactRef, Json
+from perdure.messages.controller import Look
 from perdure.messages.jobs import Checkpoint, ControlCommand, JobRequest, JobState, Latest, Submission
 from perdure.messages.pipeline import RunState, StepKind
 from perdure.messages.promotion import ApprovalState, VoteDecision
-from perdure.messages.retraining import DriftEvent
+from perdure.messages.retraining import DriftEvent, Force, Snooze, TriggerKind
 
 # --- rows --------------------------------------------------------------------------------------------------------------
 
@@ -367,6 +368,35 @@ class DriftEvents(Protocol):
 
         For each event whether it is new. Raises NotFound where one names a model that has no version; then none is kept.
         """
+
+
+class Retraining(Protocol):
+    """Whether a model is trained again. Each method is one transaction."""
+
+    def look(self, model: str) -> Look:
+        """Decide what is undecided about *model*; what is to be started, and what goes on. A repeat writes nothing new."""
+
+    def force(self, model: str, force: Force) -> None:
+        """A person's wish to train, once per command id. Raises NotFound where no pipeline trains *model*."""
+
+    def snooze(self, model: str, snooze: Snooze, command_id: str) -> None:
+        """No action before ``until``, once per *command_id*. Raises NotFound where no pipeline trains *model*."""
+
+    def trigger(self, pipeline: str, kind: TriggerKind, key: str, detail: Json) -> bool:
+        """A reason to train, once per *key*; whether it is new. Raises NotFound where there is no such pipeline."""
+
+    def source(self, pipeline: str, fingerprint: str) -> bool:
+        """Whether the source has changed since it was looked at last, which is a reason to train. Raises NotFound as `trigger` does."""
+
+    def failed(self, decision: UUID, error: Json) -> None:
+        """The run of this decision has failed, perhaps before it had a row."""
+
+
+class SourceFiles(Protocol):
+    """The files that a specification names as its source."""
+
+    def fingerprint(self, uri: str) -> str:
+        """What changes when the files do, without reading them. Raises SourceMissing, ObjectsUnavailable."""
 
 
 class Selections(Protocol):

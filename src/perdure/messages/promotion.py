@@ -6,6 +6,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from perdure.messages.common import PATIENCE, STRICT, StepRequest
+from perdure.messages.rollout import Stage
 
 
 class VoteDecision(StrEnum):
@@ -54,6 +55,8 @@ class PromotionPlan:
     approvers: list[str] = field(default_factory=list)  # empty: anybody
     requested_by: str = "unknown"
     cli_votes_count: bool = True
+    remind: timedelta | None = None
+    stages: list[Stage] = field(default_factory=list)  # before the release; none: it serves at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,15 @@ class PromotionRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Remind:
+    """`promotion.remind`: tell who has not voted, for the ``number``-th time."""
+
+    promotion: UUID
+    number: int
+    patience: timedelta = PATIENCE
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApprovalState:
     """Votes that count so far."""
 
@@ -99,6 +111,7 @@ class ApprovalState:
     required: int
     approved_by: list[str] = field(default_factory=list)
     rejected_by: list[str] = field(default_factory=list)
+    refused: str = ""  # why votes matter no more: a rollback, say, ended the promotion
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from perdure.metadata.repository.outbox import OutboxRows
 from perdure.metadata.repository.projections import ProjectionRows
 from perdure.metadata.repository.promotions import PromotionRows
 from perdure.metadata.repository.rollbacks import RollbackRows
+from perdure.metadata.repository.retraining import RetrainingRows
 from perdure.metadata.repository.runs import RunRows
 from perdure.metadata.repository.selections import SelectionRows
 from perdure.metadata.repository.sessions import SessionRows
@@ -41,6 +42,7 @@ __all__ = [
     "ProjectionRows",
     "PromotionRows",
     "RollbackRows",
+    "RetrainingRows",
     "RunRows",
     "SelectionRows",
     "SentTaskRows",

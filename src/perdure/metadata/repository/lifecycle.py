@@ -12,6 +12,7 @@ from perdure.errors import Conflict, NotFound
 from perdure.messages.common import Json
 from perdure.messages.pipeline import RunState
 from perdure.metadata import tables as t
+from perdure.metadata.repository import serves
 
 LIVE = [state for state in RunState if state.is_live]
 
@@ -31,7 +32,7 @@ def reopen_run(session: Session, run_id: UUID, scheduled: datetime | None) -> bo
 
 
 def end_steps(session: Session, run_id: UUID, state: t.StepState, error: Json | None) -> None:
-    """End the running steps of a run that ends, and ask people about it no longer."""
+    """End the running steps of a run that ends; people are asked about it no longer, and its candidate answers nothing more."""
     session.execute(
         update(t.StepRun)
         .where(t.StepRun.run_id == run_id, t.StepRun.state == t.StepState.RUNNING)
@@ -43,6 +44,8 @@ def end_steps(session: Session, run_id: UUID, state: t.StepState, error: Json | 
         .where(t.Approval.status == t.ApprovalStatus.OPEN)
         .values(status=t.ApprovalStatus.CLOSED)
     )
+    of_run = t.Traffic.promotion_id.in_(select(t.StepRun.id).where(t.StepRun.run_id == run_id))
+    serves.withdraw(session, "its run has ended", of_run)
 
 
 def lock_step(session: Session, tenant: str, step_run: UUID) -> t.StepRun:

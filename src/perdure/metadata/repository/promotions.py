@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from perdure.errors import AccessDenied, Conflict, EvidenceChanged, InvalidInput, NotFound, VoteRefused
@@ -13,7 +14,7 @@ from perdure.keys import identity
 from perdure.messages.promotion import ApprovalState, VoteDecision
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
-from perdure.metadata.repository import records
+from perdure.metadata.repository import records, serves
 from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.lifecycle import LIVE, lock_step, running
 from perdure.metadata.repository.messages import tell
@@ -35,7 +36,7 @@ class PromotionRows(Rows):
         with self._database.transaction() as session:
             step = lock_step(session, self._tenant, step_run)
             before = session.get(t.Promotion, step_run)
-            deadline = _now(session) + timedelta(seconds=deadline_seconds)
+            deadline = serves.now(session) + timedelta(seconds=deadline_seconds)
             if before is None:
                 self._begin(session, running(step), model_version, evaluation, required, deadline)
             elif before.state is t.PromotionState.OPEN:
@@ -76,14 +77,15 @@ class PromotionRows(Rows):
                 tell(session, self._tenant, target, kind="approval_wanted", evidence_sha256=evidence.evidence_sha256, **wanted)
 
     def asked_by(self, model_version: UUID, besides: UUID) -> str | None:
-        """The workflow id of the live run, other than *besides*, that asks people about this version now."""
+        """The workflow id of the live run, other than *besides*, that asks people about this version now, or rolls it out."""
+        asks = exists().where(t.Approval.promotion_id == t.Promotion.id, t.Approval.status == t.ApprovalStatus.OPEN)
+        stages = exists().where(t.Traffic.promotion_id == t.Promotion.id, t.Traffic.until.is_(None))
         query = (
             select(t.Run.workflow_id)
             .join(t.StepRun, t.StepRun.run_id == t.Run.id)
             .join(t.Promotion, t.Promotion.id == t.StepRun.id)
-            .join(t.Approval, t.Approval.promotion_id == t.Promotion.id)
             .where(t.Promotion.tenant == self._tenant, t.Promotion.model_version_id == model_version)
-            .where(t.Approval.status == t.ApprovalStatus.OPEN, t.Run.id != besides, t.Run.state.in_(LIVE))
+            .where(or_(asks, stages), t.Run.id != besides, t.Run.state.in_(LIVE))
         )
         with self._database.transaction() as session:
             return session.scalar(query.limit(1))
@@ -140,20 +142,43 @@ class PromotionRows(Rows):
     def approval(self, promotion: UUID) -> ApprovalState:
         """The votes that count so far."""
         with self._database.transaction() as session:
-            if session.get(t.Promotion, promotion) is None:
-                raise NotFound(f"there is no promotion {promotion}")
-            if session.get(t.Approval, identity(promotion, "approval")) is None:
-                return ApprovalState(approvals=0, rejections=0, required=0)
-            return self._count(session, self._approval(session, promotion))
-
-    def close(self, promotion: UUID, *, release: bool, reason: str, actor: str) -> Release | None:
-        """Refuse, or release by compare-and-set against the champion that was evaluated. A repeat returns the first outcome."""
-        with self._database.transaction() as session:
-            row = session.scalar(
-                select(t.Promotion).where(t.Promotion.id == promotion, t.Promotion.tenant == self._tenant).with_for_update(key_share=True)
-            )
+            row = session.get(t.Promotion, promotion)
             if row is None:
                 raise NotFound(f"there is no promotion {promotion}")
+            refused = row.reason if row.state is t.PromotionState.REFUSED else ""
+            if session.get(t.Approval, identity(promotion, "approval")) is None:
+                return ApprovalState(approvals=0, rejections=0, required=0, refused=refused)
+            return replace(self._count(session, self._approval(session, promotion)), refused=refused)
+
+    def remind(self, promotion: UUID, number: int) -> None:
+        """Tell those who have not voted yet, once per *number*; nobody, where votes are not taken any more."""
+        with self._database.transaction() as session:
+            approval = self._approval(session, promotion)
+            if approval.status is not t.ApprovalStatus.OPEN:
+                return
+            if not self._audit(session, "promotion.remind", approval.id, "perdure", command_id=f"reminder {number}"):
+                return
+            step = session.get_one(t.StepRun, promotion)
+            run = records.load_run(session, self._tenant, step.run_id)
+            voted = set(session.scalars(select(t.ApprovalVote.actor).where(t.ApprovalVote.approval_id == approval.id)))
+            model = session.get_one(t.Promotion, promotion).model
+            wanted = {"run": run.workflow_id, "model": model, "approval": str(approval.id), "deadline": str(approval.deadline)}
+            for target in approval.approvers or [run.spec.get("owner")]:
+                if target not in voted:
+                    tell(session, self._tenant, target, kind="approval_reminder", evidence_sha256=approval.evidence_sha256, **wanted)
+
+    def close(self, promotion: UUID, *, release: bool, reason: str, actor: str) -> Release | None:
+        """Refuse, or release by compare-and-set against the champion that was evaluated. A repeat returns the first outcome.
+
+        The promotion's candidate takes part no longer, in the same transaction.
+        """
+        mine = (t.Promotion.id == promotion, t.Promotion.tenant == self._tenant)
+        with self._database.transaction() as session:
+            model = session.scalar(select(t.Promotion.model).where(*mine))
+            if model is None:
+                raise NotFound(f"there is no promotion {promotion}")
+            self._lock(session, "model", model)  # who changes what serves of one model does so one by one
+            row = session.scalars(select(t.Promotion).where(*mine).with_for_update(key_share=True)).one()
             if row.state is not t.PromotionState.OPEN:
                 if release != (row.state is t.PromotionState.RELEASED):
                     raise Conflict(f"promotion {promotion} was {row.state} before: {row.reason}")
@@ -165,7 +190,7 @@ class PromotionRows(Rows):
     def _cast(self, session: Session, approval: t.Approval, decision: VoteDecision, actor: str, reason: str, channel: str) -> None:
         if approval.status is not t.ApprovalStatus.OPEN:
             raise VoteRefused(f"this was decided before: {approval.status}", remedy="start a run for a new decision")
-        if _now(session) > approval.deadline:
+        if serves.now(session) > approval.deadline:
             raise VoteRefused(f"the time to decide was over at {approval.deadline:%F %T %Z}", remedy="start a run for a new decision")
         if approval.approvers and actor not in approval.approvers:
             raise VoteRefused(
@@ -217,7 +242,6 @@ class PromotionRows(Rows):
 
     def _release(self, session: Session, row: t.Promotion, actor: str, reason: str) -> Release:
         """Close the open release and open the new one. The partial unique index is what makes two at once impossible."""
-        self._lock(session, "model", row.model)
         serving = self._serving(session, row.model)
         if serving is not None and serving.model_version == row.model_version_id:
             return serving
@@ -227,14 +251,13 @@ class PromotionRows(Rows):
         status = session.scalar(select(t.Approval.status).where(t.Approval.promotion_id == row.id).with_for_update(key_share=True))
         if status not in (None, t.ApprovalStatus.APPROVED):
             raise Conflict(f"people were asked about promotion {row.id}, and it is not approved but {status}")
-        if (serving.model_version if serving else None) != evaluation.champion_version:
-            now = f"version {serving.number}" if serving else "no version"
+        if (other := serves.other_champion(session, self._tenant, row)) is not None:
             raise Conflict(
-                f"{now} of {row.model!r} serves now, but this version was compared with another",
+                f"{other} serves now, but this version was compared with another",
                 remedy="run again: it will be compared with the version that serves",
             )
         # Not before the last release began, whatever the clock says: intervals neither overlap nor turn round.
-        at = _now(session)
+        at = serves.now(session)
         if serving is not None:
             at = max(at, serving.since + timedelta(microseconds=1))
             session.execute(update(t.Release).where(t.Release.id == serving.id).values(until=at))
@@ -255,6 +278,9 @@ class PromotionRows(Rows):
         opened = self._serving(session, row.model)
         if opened is None or opened.id != key:  # the unique index refused it: somebody released without this lock
             raise Conflict(f"another version of {row.model!r} was released meanwhile")
+        others = (t.Traffic.tenant == self._tenant, t.Traffic.model == row.model, t.Traffic.promotion_id != row.id)
+        serves.withdraw(session, f"version {opened.number} was released meanwhile", *others)
+        serves.changed(session, row.model)
         return opened
 
     def _end(self, session: Session, row: t.Promotion, outcome: Release | None, actor: str, reason: str) -> None:
@@ -266,10 +292,24 @@ class PromotionRows(Rows):
         )
         open_approval = (t.Approval.promotion_id == row.id, t.Approval.status == t.ApprovalStatus.OPEN)
         session.execute(update(t.Approval).where(*open_approval).values(status=t.ApprovalStatus.CLOSED))
+        staged = session.scalar(select(t.Traffic.id).where(t.Traffic.promotion_id == row.id).limit(1)) is not None
+        serves.withdraw(session, serves.PASSED if outcome else reason, t.Traffic.promotion_id == row.id)
         if outcome is None:
-            self._event(session, row.model_version_id, t.ModelEventKind.REFUSED, row.id, {"actor": actor, "reason": reason})
+            detail = {"actor": actor, "reason": reason}
+            if staged:
+                self._event(session, row.model_version_id, t.ModelEventKind.ROLLED_BACK, row.id, detail)
+                self._tell_owner(session, row, "rollout_failed", actor, reason)
+            self._event(session, row.model_version_id, t.ModelEventKind.REFUSED, row.id, detail)
         action = "promotion.release" if outcome else "promotion.refuse"
         self._audit(session, action, row.id, actor, reason=reason, after={"release": str(outcome.id)} if outcome else None)
+
+    def _tell_owner(self, session: Session, row: t.Promotion, kind: str, actor: str, reason: str) -> None:
+        """Have the owner of the promotion's pipeline told of its end."""
+        step = session.get_one(t.StepRun, row.id)
+        run = records.load_run(session, self._tenant, step.run_id)
+        number = session.scalars(select(t.ModelVersion.number).where(t.ModelVersion.id == row.model_version_id)).one()
+        about = {"run": run.workflow_id, "model": row.model, "version": number, "actor": actor, "reason": reason}
+        tell(session, self._tenant, run.spec.get("owner"), kind=kind, **about)
 
     def _serving(self, session: Session, model: str) -> Release | None:
         query = (
@@ -306,9 +346,3 @@ class PromotionRows(Rows):
             reason=row.reason,
             until=until,
         )
-
-
-def _now(session: Session) -> datetime:
-    """The database's clock: one for all workers."""
-    now: datetime = session.scalars(select(func.clock_timestamp())).one()
-    return now

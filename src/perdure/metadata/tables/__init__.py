@@ -1,5 +1,6 @@
 """The tables: one short module per domain. `metadata` is what migrations are compared with."""
 
+from perdure.messages.rollout import TrafficKind
 from perdure.metadata.tables.artifacts import Artifact, ArtifactInput, ArtifactKind
 from perdure.metadata.tables.base import Base
 from perdure.metadata.tables.datasets import Dataset, DatasetProfile, DatasetVersion, Partition, ValidationResult
@@ -25,7 +26,7 @@ from perdure.metadata.tables.operations import Audit, Projection, ProjectionKind
 from perdure.metadata.tables.promotions import Approval, ApprovalStatus, ApprovalVote, Promotion, PromotionState, Release
 from perdure.metadata.tables.retraining import DriftEpisode, DriftEvent, RetrainDecision, RetrainPolicy, RetrainTrigger
 from perdure.metadata.tables.runs import PipelineVersion, Run
-from perdure.metadata.tables.serving import ServingInstance, ServingWindow, Traffic, TrafficKind
+from perdure.metadata.tables.serving import ServingInstance, ServingWindow, Traffic
 from perdure.metadata.tables.steps import StepRun, StepState, Submission, SubmissionState
 
 metadata = Base.metadata
