@@ -39,7 +39,7 @@ class RunActivities:
             model=spec.model_name,
             patience=spec.patience,
             window=spec.data.window,
-            labels=spec.label is not None,
+            labels=spec.label is not None and request.request.ask,
             compares=spec.evaluate.human is not None,
         )
 

@@ -73,3 +73,10 @@ AT_ONCE = timedelta(0)
 """The patience of what is tried again anyway."""
 DRAIN = timedelta(seconds=5)
 """For so long, a campaign that is to go on in a new execution lets updates come in; then it refuses further ones until all are answered."""
+
+MODEL_AGAIN, MODEL_QUIET = timedelta(minutes=1), timedelta(hours=1)
+"""A model's controller that nobody pokes looks at its rows after this, then twice as late each time, up to the latter."""
+LOOKS_PER_EXECUTION = 300
+"""A controller continues as new after this many looks (about 10 history events each), or when the server suggests it."""
+RUNS_PER_EXECUTION = 100
+"""A backfill continues as new after this many runs."""

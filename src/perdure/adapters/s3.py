@@ -194,10 +194,15 @@ class ObjectStore:
 
     def list(self, prefix: str, bucket: str | None = None) -> Iterator[tuple[str, int]]:
         """Key and size of each object whose key starts with *prefix*, in this bucket or another one."""
+        for key, size, _ in self.versions(prefix, bucket):
+            yield key, size
+
+    def versions(self, prefix: str, bucket: str | None = None) -> Iterator[tuple[str, int, str]]:
+        """The same with each object's ETag, which changes when it is written over by other bytes."""
         with self._translated(prefix):
             for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket or self.bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
-                    yield entry["Key"], entry["Size"]
+                    yield entry["Key"], entry["Size"], entry["ETag"]
 
     def stream(self, uri: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes *start* to *end* of any bucket's object, unverified, fewer where it is shorter; a transfer that breaks off goes on."""

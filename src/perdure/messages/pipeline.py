@@ -44,7 +44,7 @@ class RunRequest:
     ``pipeline`` names an applied pipeline, ``version`` one of its versions (a content hash or its prefix; default: the newest).
     Or ``spec`` holds a whole specification inline. ``params`` overrides ``train.params``. ``cache=False`` recomputes everything,
     ``recompute_from`` this step and what follows it. ``pause_limit`` is how long a paused run is kept before it fails. ``cutoff`` leaves
-    out later rows, where the data are split by time.
+    out later rows, where the data are split by time. ``ask=False``: nobody is asked about rows without a label in this run.
     """
 
     pipeline: str | None = None
@@ -56,6 +56,7 @@ class RunRequest:
     requested_by: str = "unknown"
     pause_limit: timedelta = timedelta(days=30)
     cutoff: datetime | None = None
+    ask: bool = True
     __pydantic_config__ = STRICT
 
 

@@ -156,3 +156,12 @@ def _next(episode: Episode, statement: Statement, policy: Policy, window: timede
 
 def _confirmed(episode: Episode) -> Episode:
     return replace(episode, state=EpisodeState.CONFIRMED) if episode.state is EpisodeState.WATCH else episode
+
+
+def share_of(metrics: Sequence[object]) -> float | None:
+    """The share of features that drifted by any of an event's *metrics*; None where it names fewer than `MANY`."""
+    features: dict[object, bool] = {}
+    for metric in metrics:
+        if isinstance(metric, dict) and isinstance(metric.get("drifted"), bool) and (name := metric.get("feature")) is not None:
+            features[str(name)] = features.get(str(name), False) or metric["drifted"]
+    return sum(features.values()) / len(features) if len(features) >= MANY else None

@@ -6,7 +6,7 @@ Everything that may start a training is decided here, so that two reasons at onc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,11 @@ _STRENGTH = (Outcome.NOTHING, Outcome.LABEL, Outcome.TRAIN)
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """A trigger that is not answered yet. ``waits``: a date that waits for a training that goes on; others are skipped then."""
+    """A trigger that is not answered yet.
+
+    ``waits``: a date that waits for a training that goes on; others are skipped then. ``known``: no reason, only what later looks at the
+    source are compared with.
+    """
 
     id: UUID
     kind: TriggerKind
@@ -33,6 +37,7 @@ class Wish:
     text: str = ""  # what it says, as a part of a sentence
     cutoff: datetime | None = None
     waits: bool = True
+    known: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,12 @@ class _Hold:
 
 def decide(now: Situation) -> Verdict:
     """At most one answer acts; the others say why nothing is done."""
+    known = [wish for wish in now.wishes if wish.known]
+    verdict = _decide(replace(now, wishes=[wish for wish in now.wishes if not wish.known]))
+    return replace(verdict, answers=[*verdict.answers, *map(_noted, known)])
+
+
+def _decide(now: Situation) -> Verdict:
     confirmed = sorted((e for e in now.episodes if e.state is EpisodeState.CONFIRMED), key=lambda e: (e.opened_at, e.id))
     forced = [wish for wish in now.wishes if wish.kind is TriggerKind.FORCE]
     dates = [wish for wish in now.wishes if wish.kind is TriggerKind.SCHEDULE]
@@ -243,6 +254,11 @@ def _hold(hold: _Hold, episodes: list[Episode], wishes: list[Wish]) -> list[Answ
 
 def _skip(wish: Wish, hold: _Hold) -> Answer:
     return Answer(key=f"skip/{wish.key}", outcome=Outcome.NOTHING, reason=f"{_named(wish)} is skipped: {hold.reason}", wishes=(wish.id,))
+
+
+def _noted(wish: Wish) -> Answer:
+    reason = "the source was looked at for the first time: what it holds now is taken as known"
+    return Answer(key=f"known/{wish.key}", outcome=Outcome.NOTHING, reason=reason, wishes=(wish.id,))
 
 
 def _named(wish: Wish) -> str:

@@ -14,6 +14,7 @@ from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.pipeline import RunState, StepKind
 from perdure.metadata import tables as t
 from perdure.metadata.repository import records
+from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.lifecycle import LIVE, end_steps, reopen_run
 from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.rows import Rows
@@ -121,12 +122,21 @@ class RunRows(Rows):
             ).first()
             if closed is not None:
                 end_steps(session, run_id, t.StepState.FAILED if state is RunState.FAILED else t.StepState.CANCELLED, error)
+                self._told(session, run_id)
                 if state in (RunState.FAILED, RunState.TERMINATED):
                     run = records.load_run(session, self._tenant, run_id)
                     problem = {name: (error or {}).get(name) for name in ("type", "message", "remedy")}
                     tell(session, self._tenant, run.spec.get("owner"), kind="run_failed", run=run.workflow_id, **problem)
             elif (was := records.load_run(session, self._tenant, run_id).state) is not state:
                 raise Conflict(f"run {run_id} has ended as {was}, so it cannot end as {state}")
+
+    def _told(self, session: Session, run_id: UUID) -> None:
+        """The controller of the run's model, if there is one, looks what came of it."""
+        spec = records.load_run(session, self._tenant, run_id).spec
+        model = spec.get("model") or spec.get("name")
+        of_model = select(t.RetrainPolicy.id).where(t.RetrainPolicy.tenant == self._tenant, t.RetrainPolicy.model == model)
+        if session.scalar(of_model.limit(1)) is not None:
+            poke(session, self._tenant, f"retrain/{model}")
 
     def command(self, run_id: UUID, command: str, command_id: str, actor: str, reason: str) -> Run:
         """Record *command* once in the run's row and the audit. Raises Conflict where the run has ended before it came."""
