@@ -42,18 +42,19 @@ class InferenceActivities:
 
     @activity.defn(name="inference.pin", no_thread_cancel_exception=True)
     def pin(self, request: BatchRequest) -> Pinned:
-        """The version that scores, and the version of the data set that is scored, if it is one. Raises InvalidInput, NotFound."""
+        """The version that scores, and the version of the data set that is scored, if it is one. Raises InvalidInput, NotFound, Conflict."""
         dataset = check_request(request)
         if request.engine not in self._engines:
             raise InvalidInput(f"there is no engine {request.engine.value!r} here", field="engine", remedy="set ray.url, or use `local`")
         version = self._models.find(request.model, request.version)
-        if dataset is None:
-            return Pinned(model_version=version.id)
-        return Pinned(model_version=version.id, source_version=self._batches.dataset(dataset.dataset, dataset.version).id)
+        to = request.to or f"{version.model}-scores"
+        self._batches.check(to)
+        source = self._batches.dataset(dataset.dataset, dataset.version).id if dataset else None
+        return Pinned(model_version=version.id, source_version=source, to=to)
 
     @activity.defn(name="inference.open", no_thread_cancel_exception=True)
     def open(self, request: OpenBatch) -> BatchPlan:
-        """The run of this workflow chain, with its one step. Raises Conflict where ``to`` is a data set of another kind."""
+        """The run of this workflow chain, with its one step. Raises Conflict where another chain had this workflow id."""
         asked, version = request.request, self._models.version(request.pinned.model_version)
         trained, scheduled = self._runs.run(version.run_id), activity.info().scheduled_time
         run = self._runs.open(
@@ -64,8 +65,8 @@ class InferenceActivities:
             request=plain(asdict(asked)),
             scheduled=scheduled,
         )
-        to = asked.to or f"{version.model}-scores"
-        self._batches.open(run.id, model_version=version.id, source_version=request.pinned.source_version, dataset=to)
+        pinned = request.pinned
+        self._batches.open(run.id, model_version=version.id, source_version=pinned.source_version, dataset=pinned.to)
         step = self._steps.begin(run.id, 0, StepKind.PREDICT, scheduled)
         spec = load(run.spec)
         return BatchPlan(

@@ -351,7 +351,10 @@ class Batches(Protocol):
     """Runs that score."""
 
     def open(self, run_id: UUID, *, model_version: UUID, source_version: UUID | None, dataset: str) -> None:
-        """What this run scores, and where to; the first call decides. Raises Conflict where *dataset* holds what pipelines prepare."""
+        """What this run scores, and where to; the first call decides."""
+
+    def check(self, dataset: str) -> None:
+        """Raises Conflict where *dataset* holds what pipelines prepare: nobody should take scores for it."""
 
     def batch(self, run_id: UUID) -> Batch:
         """What this run scores. Raises NotFound."""

@@ -103,7 +103,7 @@ def named_run(database: Database, reference: str, *, state: str | None = None) -
     """*reference*, but for the name of a pipeline that of its newest run; with a *state*, of its only run in that state."""
     from perdure.metadata.queries import list_runs
 
-    found = list_runs(database, pipeline=reference, state=state, limit=2) if "/" not in reference else []
+    found = list_runs(database, pipeline=reference, state=state, batches=False, limit=2) if "/" not in reference else []
     return found[0].workflow_id if len(found) == 1 or (found and state is None) else reference
 
 

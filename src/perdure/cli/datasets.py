@@ -42,9 +42,9 @@ def _list(*, as_json: bool) -> None:
         emit(found)
         return
     table(
-        ("data set", "newest", "train rows", "test rows", "set aside", "prepared"),
-        [(d.dataset, d.newest, d.train_rows, d.test_rows, d.quarantined_rows, when(d.prepared_at)) for d in found],
-        right=("newest", "train rows", "test rows", "set aside"),
+        ("data set", "newest", "train rows", "test rows", "scores", "set aside", "prepared"),
+        [(d.dataset, d.newest, d.train_rows, d.test_rows, d.scored_rows, d.quarantined_rows, when(d.prepared_at)) for d in found],
+        right=("newest", "train rows", "test rows", "scores", "set aside"),
         empty="no data sets; prepare one: perdure run PIPELINE",
     )
 
@@ -61,9 +61,12 @@ def show_dataset(name: Name, as_json: Json = False) -> None:
         _tell(found[0])
     else:
         table(
-            ("version", "prepared", "train rows", "test rows", "set aside", "manifest", "run"),
-            [(v.number, when(v.prepared_at), v.train_rows, v.test_rows, v.quarantined_rows, v.manifest.sha256[:12], v.run) for v in found],
-            right=("version", "train rows", "test rows", "set aside"),
+            ("version", "prepared", "train rows", "test rows", "scores", "set aside", "manifest", "run"),
+            [
+                (v.number, when(v.prepared_at), v.train_rows, v.test_rows, v.scored_rows, v.quarantined_rows, v.manifest.sha256[:12], v.run)
+                for v in found
+            ],
+            right=("version", "train rows", "test rows", "scores", "set aside"),
         )
 
 
@@ -78,9 +81,14 @@ def rebuild_dataset(name: Name, as_json: Json = False) -> None:
     from perdure.cli.clients import read_settings
     from perdure.cli.exits import Exit
     from perdure.cli.rebuilding import rebuild
+    from perdure.errors import InvalidInput
 
     settings = read_settings()
     version = _find(name, settings)[0][0]
+    if version.scored_by:
+        raise InvalidInput(
+            f"{version.dataset} holds scores, which are not prepared", field="NAME", remedy="score the source again: perdure score"
+        )
     called = f"{version.dataset}/{version.number}"
     note(f"rebuilding {called} from {version.manifest.uri}")
     made = rebuild(version.manifest, version.dataset, settings)
@@ -116,7 +124,10 @@ def _tell(version: DatasetVersionDetail) -> None:
             "data set": f"{version.dataset} version {version.number}",
             "prepared": f"{when(version.prepared_at)} by run {version.run}",
             "source": f"{source.get('uri')} ({source.get('bytes')} bytes, digest {str(source.get('digest'))[:12]})" if source else None,
-            "rows": f"{version.train_rows} to train on, {version.test_rows} to test with, {version.quarantined_rows} set aside"
+            "scored by": version.scored_by,
+            "rows": f"{version.scored_rows} scores, {version.quarantined_rows} rows set aside"
+            if version.scored_by
+            else f"{version.train_rows} to train on, {version.test_rows} to test with, {version.quarantined_rows} set aside"
             + (f", {version.pool_rows} without a label" if version.pool_rows else ""),
             "labeled": f"{version.labeled_rows} rows by people" if version.labeled_rows else "",
             "columns": ", ".join(f"{column['name']} ({column['dtype']})" for column in version.columns),

@@ -10,9 +10,9 @@ from datetime import datetime
 
 from perdure.cli.output import figures, lasting
 
-UNITS = {"prepare": "partitions", "train": "rounds", "evaluate": "pairs", "label": "answered"}
+UNITS = {"prepare": "partitions", "train": "rounds", "evaluate": "pairs", "label": "answered", "predict": "shards"}
 QUEUED = 3.0  # seconds in a queue that are worth no word
-STEPS = ("prepare", "train", "evaluate", "label", "promote")
+STEPS = ("prepare", "train", "evaluate", "label", "promote", "predict")
 PHASES = {
     "plan": "looking at the source",
     "partition": "reading and checking",
@@ -23,6 +23,7 @@ PHASES = {
     "evaluate": "scoring",
     "select": "choosing whom to ask about",
     "people": "people compare",
+    "score": "scoring",
 }
 
 
@@ -118,6 +119,7 @@ class Snapshot:
     released: bool | None = None
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    scores: str = ""  # of a batch inference: its data set and version
 
     @property
     def ended(self) -> bool:
@@ -239,7 +241,7 @@ def progress_line(step: Step, pace: Pace) -> str:
     unit = UNITS.get(step.name, "")
     counted = f"{step.done}/{step.total} {unit}" if step.total else f"{step.done} {unit}"
     parts = [counted.strip()] if step.done is not None else []
-    if step.phase and (step.name == "prepare" or step.done is None):
+    if step.phase and (step.name in ("prepare", "predict") or step.done is None):
         parts.insert(0, phase_words(step.phase))
     if (rate := pace.rate(step)) is not None and rate > 0:
         parts.append(f"{rate:.1f}/s")
@@ -281,7 +283,7 @@ def restart_line(step: Step, job: Job) -> str:
         earlier.state if earlier else "", "ended"
     )
     code = f" (exit code {earlier.exit_code})" if earlier and earlier.exit_code else ""
-    which = f" {job.name}" if step.name == "prepare" else ""
+    which = f" {job.name}" if step.name in ("prepare", "predict") else ""
     return f"the job{which} {how}{after}{code}; started again, number {job.number}"
 
 
@@ -297,6 +299,8 @@ def result_line(run: Snapshot) -> str:
     if run.state != "succeeded":
         return f"{run.workflow_id} {run.state}{took}"
     version = f"{run.model} version {run.model_version}" if run.model_version is not None else run.model
+    if run.scores:
+        return f"{run.workflow_id} succeeded{took}: {version} made {run.scores}"
     fate = "is released" if run.released else "is not released"
     shown = f" ({figures(run.metrics)})" if run.metrics else ""
     return f"{run.workflow_id} succeeded{took}: {version} {fate}{f': {run.reason}' if run.reason else ''}{shown}"

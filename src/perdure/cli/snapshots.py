@@ -31,10 +31,15 @@ def snapshot(detail: RunDetail) -> Snapshot:
         released=released,
         reason=reason,
         metrics=detail.metrics,
+        scores=_scores(detail, begun.get("predict")),
     )
 
 
 def _steps(detail: RunDetail) -> Iterator[Step]:
+    if detail.scores_to is not None:
+        predict = next(iter(detail.steps), None)
+        yield _step(predict, detail) if predict else Step(name="predict")
+        return
     begun = {(step.round, str(step.step)): step for step in detail.steps}
     last = max((step.round for step in detail.steps), default=0)
     ahead = STEPS if (last, "evaluate") not in begun or (last, "prepare") in begun else ("evaluate", "promote")  # people compare last
@@ -42,7 +47,7 @@ def _steps(detail: RunDetail) -> Iterator[Step]:
         for name in STEPS:
             if (number, name) in begun:
                 yield _step(begun[number, name], detail)
-            elif number == last and name in ahead and (name != "label" or detail.spec.get("label")):
+            elif number == last and name in ahead and name != "predict" and (name != "label" or detail.spec.get("label")):
                 yield Step(name=name, round=number)
 
 
@@ -87,6 +92,8 @@ def _counted(step: StepDetail, detail: RunDetail) -> tuple[int | None, int | Non
         if total is None:
             return None, None
         return (step.partitions.get("features") or step.partitions.get("partition", 0)), total
+    if step.step == "predict":
+        return (step.partitions.get("score", 0), step.planned) if step.planned is not None else (None, None)
     if step.step == "train":
         rounds = [step.detail.get("round"), step.metrics_round, step.checkpoints[-1]["round"] if step.checkpoints else None]
         done = max((r for r in rounds if r is not None), default=None)  # one of them is always a second behind
@@ -113,10 +120,20 @@ def _outcome(step: StepDetail, detail: RunDetail) -> str:
         if not result.get("asked"):
             return f"nobody was asked: {result.get('reason')}"
         return f"{result['tasks']:,} of {result['asked']:,} answered: {result.get('reason')}"
+    if step.step == "predict" and step.state == "succeeded":
+        rows = result["rows"]
+        aside = f", {rows['quarantined']:,} set aside" if rows["quarantined"] else ""
+        return f"{rows['scored']:,} rows scored{aside}: {detail.scores_to}/{result['version']}"
     if step.step == "promote":
         released, reason = _promoted(detail.promotion, step)
         return "" if released is None else f"{'released' if released else 'refused' if detail.promotion else 'not released'}: {reason}"
     return ""
+
+
+def _scores(detail: RunDetail, step: StepDetail | None) -> str:
+    """The data set that a batch inference made, and its version."""
+    result = (step.result if step else None) or {}
+    return f"data set {detail.scores_to}/{result['version']}" if result else ""
 
 
 def _judged(made: RoundDetail) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import Conflict, InvalidInput
+from perdure.messages.inference import BatchRequest
 from perdure.messages.pipeline import RunRequest, StepKind
 from perdure.spec.yamlfile import parse
 
@@ -59,22 +60,27 @@ def new_key(now: datetime | None = None) -> str:
 
 def workflow_id(pipeline: str, key: str) -> str:
     """``run/{pipeline}/{key}``. Raises InvalidInput."""
+    return named("run", pipeline, key)
+
+
+def named(kind: str, owner: str, key: str) -> str:
+    """``{kind}/{owner}/{key}``. Raises InvalidInput."""
     if not key or len(key) > 200 or not all(c.isalnum() or c in "._-:" for c in key):
         raise InvalidInput(f"{key!r} cannot name a run", field="--key", remedy=KEY)
-    return f"run/{pipeline}/{key}"
+    return f"{kind}/{owner}/{key}"
 
 
 def step(name: str | None) -> StepKind | None:
     """The step called *name*. Raises InvalidInput."""
     if name is None:
         return None
-    try:
-        return StepKind(name)
-    except ValueError as err:
-        raise InvalidInput(f"there is no step {name!r}", field="--from", remedy=f"one of {', '.join(StepKind)}") from err
+    steps = [kind for kind in StepKind if kind is not StepKind.PREDICT]
+    if name not in steps:
+        raise InvalidInput(f"there is no step {name!r}", field="--from", remedy=f"one of {', '.join(steps)}")
+    return StepKind(name)
 
 
-async def start(settings: Settings, name: str, request: RunRequest) -> str:
+async def start(settings: Settings, name: str, request: RunRequest | BatchRequest, *, workflow: str = "TrainingPipeline") -> str:
     """Start the workflow; returns Temporal's id of this execution. Raises Conflict where a run of this name was started before."""
     from temporalio.common import WorkflowIDReusePolicy
     from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -84,7 +90,7 @@ async def start(settings: Settings, name: str, request: RunRequest) -> str:
     async with temporal(settings, name) as client:
         try:
             handle = await client.start_workflow(
-                "TrainingPipeline",  # by name: the command line imports no workflow code
+                workflow,  # by name: the command line imports no workflow code
                 request,
                 id=name,
                 task_queue=QUEUE,

@@ -82,7 +82,10 @@ def follow_run(settings: Settings, name: str, *, as_json: bool, timeout: float |
         explain(run.error, lambda text: print(text, file=stream, flush=True))
     if not run.is_good:
         raise typer.Exit(Exit.FAILED)
-    note(f"  use it: perdure predict {run.model} rows.json")
+    if run.scores:
+        note(f"  see it: perdure datasets show {run.scores.removeprefix('data set ')}")
+    else:
+        note(f"  use it: perdure predict {run.model} rows.json")
 
 
 def add(app: typer.Typer) -> None:

@@ -64,9 +64,10 @@ class BatchRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Pinned:
-    """What is decided once, when a batch inference starts: by which version, and from which version of a data set if it is one."""
+    """What is decided once, at the start: which version scores, which version of a data set is scored (if it is one), and where to."""
 
     model_version: UUID
+    to: str
     source_version: UUID | None = None
 
 

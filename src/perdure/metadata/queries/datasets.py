@@ -24,13 +24,17 @@ class DatasetSummary:
     newest: int
     train_rows: int
     test_rows: int
+    scored_rows: int
     quarantined_rows: int
     prepared_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetVersionDetail:
-    """One version. ``columns`` have ``name`` and ``dtype``; ``failures`` are checks that rows failed."""
+    """One version. ``columns`` have ``name`` and ``dtype``; ``failures`` are checks that rows failed.
+
+    Scores have ``scored_by``, the model and version that made them, and no rows to train on or test with.
+    """
 
     dataset: str
     number: int
@@ -47,7 +51,9 @@ class DatasetVersionDetail:
     quarantined_rows: int
     pool_rows: int
     labeled_rows: int
+    scored_rows: int
     failures: list[Json]
+    scored_by: str | None = None
 
 
 def list_datasets(db: Database) -> list[DatasetSummary]:
@@ -66,6 +72,7 @@ def list_datasets(db: Database) -> list[DatasetSummary]:
                 newest=row.number,
                 train_rows=row.train_rows,
                 test_rows=row.test_rows,
+                scored_rows=row.scored_rows,
                 quarantined_rows=row.quarantined_rows,
                 prepared_at=row.created_at,
             )
@@ -113,10 +120,23 @@ def _version(session: Session, row: t.DatasetVersion, name: str, manifest: t.Art
         quarantined_rows=row.quarantined_rows,
         pool_rows=row.pool_rows,
         labeled_rows=row.labeled_rows,
+        scored_rows=row.scored_rows,
+        scored_by=_scored_by(session, row),
         failures=[
             {"column": each.column, "check": each.check, "count": each.count, "example": each.example} for each in session.scalars(failures)
         ],
     )
+
+
+def _scored_by(session: Session, row: t.DatasetVersion) -> str | None:
+    query = (
+        select(t.ModelVersion.model, t.ModelVersion.number)
+        .join(t.BatchInference, t.BatchInference.model_version_id == t.ModelVersion.id)
+        .join(t.StepRun, t.StepRun.run_id == t.BatchInference.run_id)
+        .where(t.StepRun.id == row.step_run_id)
+    )
+    found = session.execute(query).one_or_none()
+    return f"{found.model} version {found.number}" if found is not None else None
 
 
 def _unknown(session: Session, db: Database, name: str, number: int | None) -> NotFound:

@@ -89,11 +89,19 @@ class RunDetail:
     release: Json | None
     commands: list[Json] = field(default_factory=list)
     rounds: list[RoundDetail] = field(default_factory=list)
+    scores_to: str | None = None  # of a batch inference: the data set of its scores
 
 
-def list_runs(db: Database, *, pipeline: str | None = None, state: str | None = None, limit: int = 50) -> list[RunSummary]:
-    """Runs, the newest first. *state* is a `RunState` or ``live``. Raises InvalidInput for another."""
+def list_runs(
+    db: Database, *, pipeline: str | None = None, state: str | None = None, batches: bool = True, limit: int = 50
+) -> list[RunSummary]:
+    """Runs, the newest first, without those that only score where not *batches*.
+
+    *state* is a `RunState` or ``live``. Raises InvalidInput for another.
+    """
     query = _summaries(db).order_by(t.Run.started_at.desc(), t.Run.id).limit(limit)
+    if not batches:
+        query = query.where(t.Run.id.not_in(select(t.BatchInference.run_id)))
     if pipeline is not None:
         query = query.where(t.PipelineVersion.name == pipeline)
     if state is not None:
@@ -112,7 +120,12 @@ def show_run(db: Database, reference: str) -> RunDetail:
         code = session.get(t.Artifact, pipeline.code_id) if pipeline.code_id else None
         steps = load_steps(session, run.id)
         newest = {step.step: step for step in steps}  # of the last round
-        version = _made(session, newest.get(StepKind.TRAIN), t.ModelVersion, "model_version")
+        batch = session.get(t.BatchInference, run.id)
+        version = (
+            session.get(t.ModelVersion, batch.model_version_id)
+            if batch
+            else _made(session, newest.get(StepKind.TRAIN), t.ModelVersion, "model_version")
+        )
         evaluation = _made(session, newest.get(StepKind.EVALUATE), t.Evaluation, "evaluation")
         predictor = session.get(t.Artifact, version.predictor_id) if version else None
         promote = newest.get(StepKind.PROMOTE)
@@ -130,9 +143,10 @@ def show_run(db: Database, reference: str) -> RunDetail:
             metrics=evaluation.metrics if evaluation else {},
             verdicts=[asdict(verdict) for verdict in records.load_evaluation(session, evaluation.id).verdicts] if evaluation else [],
             promotion=_promotion(session, promote.id) if promote else None,
-            release=_release(session, version.id) if version else None,
+            release=_release(session, version.id) if version and not batch else None,
             commands=_commands(session, [run.id, *([promote.id] if promote else [])]),
-            rounds=[_round(session, number, steps) for number in sorted({step.round for step in steps})],
+            rounds=[] if batch else [_round(session, number, steps) for number in sorted({step.round for step in steps})],
+            scores_to=batch.dataset if batch else None,
         )
 
 

@@ -18,7 +18,19 @@ class BatchRows(Rows):
     """`perdure.ports.Batches` on Postgres."""
 
     def open(self, run_id: UUID, *, model_version: UUID, source_version: UUID | None, dataset: str) -> None:
-        """What this run scores, and where to; the first call decides. Raises Conflict where *dataset* holds what pipelines prepare."""
+        """What this run scores, and where to; the first call decides."""
+        with self._database.transaction() as session:
+            self._add(
+                session,
+                t.BatchInference,
+                run_id=run_id,
+                model_version_id=model_version,
+                source_version_id=source_version,
+                dataset=dataset,
+            )
+
+    def check(self, dataset: str) -> None:
+        """Raises Conflict where *dataset* holds what pipelines prepare."""
         prepared = (
             select(t.DatasetVersion.id)
             .join(t.Dataset, t.Dataset.id == t.DatasetVersion.dataset_id)
@@ -33,14 +45,6 @@ class BatchRows(Rows):
                     field="to",
                     remedy="name another data set for the scores",
                 )
-            self._add(
-                session,
-                t.BatchInference,
-                run_id=run_id,
-                model_version_id=model_version,
-                source_version_id=source_version,
-                dataset=dataset,
-            )
 
     def batch(self, run_id: UUID) -> Batch:
         """What this run scores. Raises NotFound."""

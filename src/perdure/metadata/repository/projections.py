@@ -29,6 +29,7 @@ class ProjectionRows(Rows):
             .join(t.PipelineVersion, t.PipelineVersion.id == t.Run.pipeline_version_id)
             .outerjoin(pushed, self._of(pushed, Kind.RUN, t.Run.id))
             .where(t.Run.tenant == self._tenant, pushed.digest.is_distinct_from(t.Run.state))
+            .where(t.Run.id.not_in(select(t.BatchInference.run_id)))  # MLflow keeps what was learned, not what was scored
             .order_by(t.Run.started_at)
             .limit(limit)
         )
