@@ -28,6 +28,7 @@ from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.answers import own_campaign, poke, share_campaign
 from perdure.metadata.repository.assisting import assist_campaign, failing_models
 from perdure.metadata.repository.campaigns import PlainCampaignRows, campaign_row
+from perdure.metadata.repository.feedback import decided_outcomes
 from perdure.metadata.repository.measuring import ended, measure
 from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
@@ -129,8 +130,16 @@ class CampaignRows(PlainCampaignRows):
             session.execute(update(t.Task).where(t.Task.id.in_(tasks)).values(values))
         if rows:
             statement = insert(t.Decision).on_conflict_do_nothing().returning(t.Decision.task_id)
-            return _Looked(len(full), len(session.execute(statement, rows).all()))
+            made = {row[0] for row in session.execute(statement, rows)}
+            if spec.outcomes:
+                self._conclude(session, row, {each["task_id"]: each["label"] for each in rows if each["task_id"] in made})
+            return _Looked(len(full), len(made))
         return _Looked(len(full), 0)
+
+    def _conclude(self, session: Session, row: t.Campaign, labels: dict[UUID, Any]) -> None:
+        """The labels of these tasks are the outcomes of the predictions that they are about."""
+        keys = session.execute(select(t.Task.id, t.Task.key).where(t.Task.id.in_(labels))).all()
+        decided_outcomes(session, self._tenant, row.name, [(key, labels[id]) for id, key in keys])
 
     def _opinions(self, session: Session, tasks: Sequence[UUID]) -> dict[UUID, list[tuple[str, Opinion]]]:
         a, labeler = t.Annotation, t.Labeler
@@ -177,6 +186,8 @@ class CampaignRows(PlainCampaignRows):
             )
             found.state = TaskState.DECIDED
             session.flush()
+            if load(row.spec).outcomes:
+                self._conclude(session, row, {found.id: value})
             session.execute(update(t.Campaign).where(t.Campaign.id == campaign).values(decided=t.Campaign.decided + 1))
             poke(session, self._tenant, row.workflow_id)
 
