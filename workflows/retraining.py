@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, WorkflowIDReusePolicy
@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
         StartRun,
     )
     from perdure.messages.pipeline import RunResult
-    from perdure.messages.retraining import ControllerRequest, DriftSignal, Force, Snooze
+    from perdure.messages.retraining import ControllerRequest, Force, Snooze
     from perdure.workflows.failures import describe, readable
     from perdure.workflows.pipeline import TrainingPipeline
     from perdure.workflows.policies import AWAY, DRAIN, LOOKS_PER_EXECUTION, MAIN, MODEL_AGAIN, MODEL_QUIET, ROWS, TICK_EVERY
@@ -158,10 +158,10 @@ class RetrainingController:
         self._poked = True
 
     @workflow.signal
-    def drift(self, signal: DriftSignal) -> None:
-        """A drift event by the bare command line."""
+    def drift(self, event: Any) -> None:
+        """A drift event by the bare command line: any JSON, as an argument of another form would be dropped before anybody sees it."""
         if len(self._signals) < MOST_SIGNALS:
-            self._signals.append(signal.event)
+            self._signals.append(event if isinstance(event, dict) else {"said": event})
         else:
             workflow.logger.error("a drift signal is dropped: a thousand wait to be written")
 

@@ -22,6 +22,7 @@ from temporalio.worker import Worker
 from perdure.adapters.temporal import TemporalExecutions
 from perdure.config import Settings
 from perdure.errors import StoreUnavailable, TemporalUnavailable
+from perdure.messages.retraining import ControllerRequest
 from perdure.metadata.database import Database
 from perdure.metadata.repository import OutboxRows, SweepRows
 from perdure.metadata.repository.answers import poke
@@ -266,6 +267,29 @@ async def test_processes_that_are_killed_and_doubled_poke_real_workflows(
             relay.send_signal(signal.SIGTERM)
         ends = [relay.wait(15) for relay in relays]
     assert set(ends) <= {0, -signal.SIGTERM}  # the younger one may still be starting
+
+
+@workflow.defn(name="RetrainingController", sandboxed=False)
+class Controller(Poked):
+    @workflow.run
+    async def run(self, request: ControllerRequest) -> None:
+        await workflow.wait_condition(lambda: False)
+
+
+async def test_a_controller_begins_with_its_first_poke(stack: Stack) -> None:
+    """Also where it was ended; who runs goes on."""
+    client, id = await connect(stack.settings), f"retrain/m{uuid4().hex[:8]}"
+    handle = client.get_workflow_handle(id)
+    async with Worker(client, task_queue="perdure", workflows=[Controller]):
+        with TemporalExecutions.open(stack.settings) as executions:
+            for pokes in (1, 2):
+                assert await asyncio.to_thread(executions.poke, [id]) == {}
+                assert await handle.query("pokes") == pokes
+            first = (await handle.describe()).run_id
+            await handle.terminate()
+            assert await asyncio.to_thread(executions.poke, [id]) == {}
+            assert (await handle.query("pokes"), (await handle.describe()).run_id == first) == (1, False)
+            await handle.terminate()
 
 
 def test_an_unknown_namespace_marks_nothing(stack: Stack) -> None:

@@ -70,13 +70,6 @@ class DriftEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriftSignal:
-    """Argument of signal ``drift`` for the bare CLI: one drift event, in the words of docs/events.md. What does not fit is quarantined."""
-
-    event: Json = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class ControllerRequest:
     """Starts `RetrainingController` (``retrain/{model}``); continue-as-new carries the rest."""
 
