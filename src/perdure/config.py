@@ -107,6 +107,27 @@ class GatewaySettings(_Group):
     hook_rate: float | None = Field(None, gt=0, description="messages a second that one process takes of one hook; unset: as many as come")
 
 
+class ServingSettings(_Group):
+    """The process that answers requests for predictions."""
+
+    host: str = Field("127.0.0.1", description="address on which it listens; in front of others belongs a proxy with TLS")
+    port: int = Field(8500, description="port on which it listens")
+    address: str | None = Field(None, description="how others name this process; unset: host and port")
+    keys: bool = Field(True, description="whether a request needs a key with the scope `predict`; off only where the network is trusted")
+    max_body: int = Field(8 * 1024 * 1024, description="bytes of a body that are read")
+    max_rows: int = Field(10_000, ge=1, description="rows of one request")
+    threads: int = Field(2, ge=1, description="batches that are scored at once")
+    batch_rows: int = Field(1_024, ge=1, description="rows of different requests that are scored together")
+    waiting: int = Field(1_000, ge=1, description="requests of one version that wait at most; more are refused, a shadow's dropped")
+    timeout: float = Field(30, gt=0, description="seconds that a request may take")
+    models: int = Field(200, ge=1, description="versions that are kept loaded; a model beyond is loaded when it is asked")
+    memory: int = Field(2_048, ge=1, description="megabytes that loaded predictors may take, by the size of their unpacked artifacts")
+    stale: float = Field(3_600, gt=0, description="seconds for which it goes on while Postgres is away")
+    overlap: float = Field(60, gt=0, description="seconds for which the version before answers while a released one is being loaded")
+    custom: bool = Field(False, description="whether models whose code is their owner's are served, each in a process of its own")
+    isolate: bool = Field(False, description="whether predictors with an owner's transform run in processes of their own, too")
+
+
 class LabelStudioSettings(_Group):
     """A Label Studio server on which people may label; unset: none."""
 
@@ -129,6 +150,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     worker: WorkerSettings = WorkerSettings()
     gateway: GatewaySettings = GatewaySettings()
+    serving: ServingSettings = ServingSettings()
     notify: NotifySettings = NotifySettings()
     labelstudio: LabelStudioSettings = LabelStudioSettings()
     log_level: str = Field("INFO", description="least level that is logged")

@@ -10,6 +10,7 @@ The type name is what survives the wire (Temporal, S3, Postgres), so it is stabl
     │  ├─ TrackingUnavailable MLflow
     │  ├─ LabelStudioUnavailable
     │  ├─ TemporalUnavailable Temporal
+    │  ├─ ModelUnavailable    a serving process that cannot answer with a model now
     │  └─ RateLimited         whoever sends too much
     └─ Permanent              trying again would change nothing
        ├─ InvalidInput        a request, specification or argument is wrong
@@ -95,6 +96,12 @@ class TemporalUnavailable(Transient):
     """The Temporal server, or every worker behind it, does not answer."""
 
     part = "Temporal"
+
+
+class ModelUnavailable(Transient):
+    """A serving process cannot answer with a released version at this moment."""
+
+    part = "serving"
 
 
 class RateLimited(Transient):

@@ -57,6 +57,14 @@ class OwnerCodeError(PredictorError):
     """The owner's code raised an exception, or returned something that cannot be used; ``__cause__`` holds the exception."""
 
 
+class InfiniteFeature(OwnerCodeError):
+    """A feature of these rows is infinite, or too large for 32 bits."""
+
+
+class NotExplainable(PredictorError):
+    """What a model says of its scores is known for XGBoost only."""
+
+
 # --- the artifact ----------------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +252,7 @@ def parse_temporal(text: pl.Series, dtype: Any) -> pl.Series:
 def numbers(features: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     """The columns *names* as float32 (booleans 0 and 1, nulls stay null).
 
-    Raises OwnerCodeError naming a column that is missing, holds no numbers, or an infinite one.
+    Raises OwnerCodeError naming a column that is missing or holds no numbers, InfiniteFeature naming one that holds an infinite one.
     """
     schema = dict(features.schema)
     for name in names:
@@ -256,7 +264,7 @@ def numbers(features: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     cast = features.select(pl.col(names).cast(pl.Float32).fill_nan(None))
     infinite = cast.select(pl.all().is_infinite().any()).row(0)
     if True in infinite:
-        raise OwnerCodeError(f"the feature {names[infinite.index(True)]!r} holds an infinite value, or one too large for 32 bits")
+        raise InfiniteFeature(f"the feature {names[infinite.index(True)]!r} holds an infinite value, or one too large for 32 bits")
     return cast
 
 
@@ -390,6 +398,16 @@ class Predictor:
         scores = {f"p_{name}": np.ascontiguousarray(raw[:, i]) for i, name in enumerate(self.classes)}
         return pl.DataFrame({**scores, "prediction": pl.Series(self.classes).gather(raw.argmax(axis=1))})
 
+    def explain(self, frame: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """How much each feature adds to each row's scores: rows x outputs x (features and, last, the bias), in the model's margin.
+
+        Summed over the last axis it is the margin: log-odds for ``binary:logistic``, the number itself for a plain regression. By TreeSHAP.
+        Raises NotExplainable, InputMismatch, OwnerCodeError.
+        """
+        if not isinstance(self._score, _Boosted):
+            raise NotExplainable("the contributions of features are known for models of XGBoost only")
+        return self._score.contributions(numbers(self.transform(frame), self.features).to_numpy(order="c"))
+
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         """Raw rows given as dicts (JSON) as a frame for `predict`; a key that some rows lack is a null there. Raises InputMismatch."""
         columns = {}
@@ -453,6 +471,12 @@ class _Boosted:
                 self._booster.set_param({"nthread": threads})
                 self._threads = threads
             return self._booster.predict(self._matrix(matrix, feature_names=self._names, nthread=threads or None), validate_features=False)
+
+    def contributions(self, matrix: Matrix) -> Any:
+        """Rows x outputs x (features + bias)."""
+        with self._lock:
+            data = self._matrix(matrix, feature_names=self._names)
+            return self._booster.predict(data, pred_contribs=True, validate_features=False, strict_shape=True)
 
 
 class _Custom:

@@ -1,0 +1,72 @@
+"""What both kinds of routes need of a request: its caller's key, its JSON, its headers, and rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.security import HTTPBearer
+from pydantic_core import from_json, to_json
+
+from perdure.errors import InvalidInput
+from perdure.serving.service import Service
+from perdure.web.keys import bearer
+from perdure.web.problems import Refused
+
+SCOPE = "predict"
+
+
+class Gate(HTTPBearer):
+    """A key with the scope `predict`, where the settings want one."""
+
+    def __init__(self) -> None:
+        super().__init__(scheme_name="key", description="A key made by `perdure keys create --scope predict`.", auto_error=False)
+
+    async def __call__(self, request: Request) -> None:  # type: ignore[override]
+        """Raises Refused (401), AccessDenied."""
+        service: Service = request.app.state.service
+        if service.settings.serving.keys:
+            await bearer(service.keys, request.headers.get("authorization", ""), SCOPE)
+
+
+async def body_of(request: Request, *known: str) -> dict[str, Any]:
+    """The body, an object of the *known* fields. Raises Refused (400) for what is no JSON, InvalidInput."""
+    try:
+        body = from_json(await request.body())  # NaN is read, to say later where it stands
+    except ValueError as err:
+        raise Refused(400, InvalidInput(f"this is no JSON: {err}", field="body", remedy="send a JSON object")) from None
+    if type(body) is not dict:
+        raise InvalidInput("the body is a JSON object", field="body", remedy="send an object")
+    if unknown := [name for name in body if name not in known]:
+        raise InvalidInput(f"unknown field {unknown[0][:100]!r}", field=unknown[0][:100], remedy=f"known are: {', '.join(known)}")
+    return body
+
+
+def unit_of(request: Request, body: dict[str, Any]) -> str | None:
+    """Who the prediction is for: the header `X-Perdure-Unit`, or the field ``unit``. Raises InvalidInput."""
+    unit = request.headers.get("x-perdure-unit") or body.get("unit")
+    if unit is None:
+        return None
+    if type(unit) not in (str, int) or not 0 < len(str(unit)) <= 200:
+        raise InvalidInput(
+            "a unit is a text of 1 to 200 characters, or a whole number", field="unit", remedy="send the id of whom it is for"
+        )
+    return str(unit)
+
+
+def trace_of(request: Request) -> str:
+    """The trace id of `traceparent` (W3C), "" where there is none."""
+    parts = request.headers.get("traceparent", "").split("-")
+    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 and parts[1].isalnum() else ""
+
+
+def bounded(number: int, most: int, field: str) -> int:
+    """*number* of rows, where so many may be sent at once. Raises InvalidInput."""
+    if not 0 < number <= most:
+        raise InvalidInput(f"{number:,} rows", field=field, remedy=f"send 1 to {most:,} rows at once")
+    return number
+
+
+def answered(content: dict[str, Any]) -> Response:
+    """*content* as JSON; floats are written so that reading gives the same bits."""
+    return Response(to_json(content), media_type="application/json")
