@@ -33,7 +33,11 @@ class Experiment(Part):
         " default: such a request is a unit of its own",
     )
     source: str | None = Field(
-        None, min_length=1, max_length=200, description="the source whose outcomes count; default: the latest outcome of any", examples=["shop"]
+        None,
+        min_length=1,
+        max_length=200,
+        description="the source whose outcomes count; default: the latest outcome of any",
+        examples=["shop"],
     )
     min_units: int = Field(500, ge=100, description="units with an outcome in each arm before the first verdict")
     max_duration: Duration = duration("14d", "after this the experiment ends, whatever it says")

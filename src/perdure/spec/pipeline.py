@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from perdure.errors import InvalidInput, PerdureError, UnknownTrainer
 from perdure.keys import digest
+from perdure.spec.experiment import unfit
 from perdure.spec.feedback import Ask, Log
 from perdure.spec.fields import CODE_FORM, CODE_REFERENCE, CodeReference, ColumnName, Duration, Name, Params, duration
 from perdure.spec.human import Human
@@ -323,6 +324,7 @@ def across(raw: Any) -> Iterator[tuple[Where, str]]:
     yield from _shown(raw, "ask", "payload")
     if task == "regression" and _look(raw, "ask", "confident_below"):
         yield ("ask", "confident_below"), "a regression gives no probabilities to be confident by; leave it out"
+    yield from _experiments(raw, task)
     for where, metric in named:
         if known and isinstance(metric, str) and metric not in known:
             yield where, f"{show(metric)} is no metric of a {task}{meant(metric, known)}"
@@ -331,6 +333,20 @@ def across(raw: Any) -> Iterator[tuple[Where, str]]:
         yield ("train", "params", "objective"), f"{show(objective)} learns classes, but data.target.task is regression"
     if objective in ("reg:squarederror", "reg:absoluteerror") and task == "classification":
         yield ("train", "params", "objective"), f"{show(objective)} learns numbers, but data.target.task is classification"
+
+
+def _experiments(raw: Any, task: Any) -> Iterator[tuple[Where, str]]:
+    """What experiments of a rollout and the data contradict in each other."""
+    columns = _items(raw, "data", "source", "columns")
+    for index, step in enumerate(_items(raw, "promote", "rollout")):
+        here = ("promote", "rollout", index, "experiment")
+        if why := unfit(_look(step, "experiment", "metric"), task):
+            yield (*here, "metric"), why
+        unit = _look(step, "experiment", "unit")
+        if isinstance(unit, str) and unit == _target(raw):
+            yield (*here, "unit"), f"{show(unit)} is the target, which requests do not have"
+        elif isinstance(unit, str) and columns and unit not in columns:
+            yield (*here, "unit"), f"{show(unit)} is not in data.source.columns{meant(unit, columns)}"
 
 
 def _labeling(raw: Any, label: Any, task: Any) -> Iterator[tuple[Where, str]]:

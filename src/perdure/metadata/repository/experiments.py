@@ -102,7 +102,12 @@ class ExperimentRows(Rows):
             if judged.state is not ExperimentState.RUNNING:
                 row.state, row.reason, row.ended_at = judged.state, plain(judged.reason), func.clock_timestamp()
                 self._audit(
-                    session, "experiment.decided", experiment, "perdure", reason=judged.reason, after={"state": str(judged.state), "look": number}
+                    session,
+                    "experiment.decided",
+                    experiment,
+                    "perdure",
+                    reason=judged.reason,
+                    after={"state": str(judged.state), "look": number},
                 )
             return judged
 
