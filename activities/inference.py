@@ -42,7 +42,7 @@ class InferenceActivities:
 
     @activity.defn(name="inference.pin", no_thread_cancel_exception=True)
     def pin(self, request: BatchRequest) -> Pinned:
-        """The version that scores, and the version of the data set that is scored, if it is one. Raises InvalidInput, NotFound, Conflict."""
+        """What scores, which version of a data set is scored (if it is one), and where to. Raises InvalidInput, NotFound, Conflict."""
         dataset = check_request(request)
         if request.engine not in self._engines:
             raise InvalidInput(f"there is no engine {request.engine.value!r} here", field="engine", remedy="set ray.url, or use `local`")
