@@ -13,6 +13,7 @@ from temporalio.worker import Worker
 
 from perdure.activities.claims import Claims, Environment
 from perdure.activities.evaluation import EvaluationActivities
+from perdure.activities.experiment import ExperimentActivities
 from perdure.activities.guard import Guard
 from perdure.activities.inference import InferenceActivities
 from perdure.activities.jobs import JobRunner
@@ -31,6 +32,7 @@ from perdure.adapters.labelstudio import LabelStudioServer
 from perdure.adapters.lines import S3Lines
 from perdure.adapters.local_jobs import LocalJobs
 from perdure.adapters.no_ray import NoRay
+from perdure.adapters.outcome_files import ParquetOutcomes
 from perdure.adapters.ray_jobs import RayJobs
 from perdure.adapters.s3 import ObjectStore
 from perdure.adapters.sources import StoredSources
@@ -42,8 +44,10 @@ from perdure.metadata.repository import (
     CampaignRows,
     DatasetRows,
     DeliveryRows,
+    ExperimentRows,
     LabelRows,
     ModelRows,
+    OutcomeRows,
     PromotionRows,
     RetrainingRows,
     RunRows,
@@ -92,6 +96,7 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, files, lines, storage),
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
             rollout=RolloutActivities(runs, TrafficRows(database)),
+            experiment=ExperimentActivities(runs, ExperimentRows(database), OutcomeRows(database), ParquetOutcomes(objects), jobs, storage),
             selection=SelectionActivities(runs, steps, models, SelectionRows(database), claims, jobs, storage),
             labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines, DawidSkeneConsolidation()),
             inference=InferenceActivities(runs, steps, datasets, models, BatchRows(database), claims, jobs, storage, engines),

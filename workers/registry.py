@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.activities.evaluation import EvaluationActivities
+from perdure.activities.experiment import ExperimentActivities
 from perdure.activities.inference import InferenceActivities
 from perdure.activities.labeling import LabelingActivities
 from perdure.activities.labelstudio import LabelStudioActivities
@@ -52,6 +53,7 @@ class Activities:
     evaluation: EvaluationActivities
     promotion: PromotionActivities
     rollout: RolloutActivities
+    experiment: ExperimentActivities
     selection: SelectionActivities
     labeling: LabelingActivities
     labelstudio: LabelStudioActivities
@@ -85,6 +87,7 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.promotion.elsewhere,
                 act.promotion.close,
                 act.rollout.open,
+                act.experiment.plan,
                 act.rollout.look,
                 act.rollout.staged,
                 act.rollout.withdraw,
@@ -120,6 +123,7 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.evaluation.run,
                 act.selection.select,
                 act.evaluation.conclude,
+                act.experiment.look,
                 act.inference.plan,
                 act.inference.score,
                 act.inference.commit,

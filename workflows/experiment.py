@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.messages.experiment import ExperimentRequest, LookAtExperiment
     from perdure.messages.rollout import StageLook, Verdict
     from perdure.workflows.failures import stop_if_cancelled
-    from perdure.workflows.policies import JOB, ROWS
+    from perdure.workflows.policies import LOOK, ROWS
 
 
 async def compared(request: ExperimentRequest) -> StageLook:
@@ -40,7 +40,7 @@ async def compared(request: ExperimentRequest) -> StageLook:
                 at=at,
                 over=at >= plan.until,
             ),
-            **JOB,
+            **LOOK,
         )
         stop_if_cancelled()
         if look.verdict is not Verdict.GO_ON:

@@ -30,6 +30,8 @@ BESIDE: ActivityConfig = {**ROWS, "cancellation_type": ActivityCancellationType.
 """Asks a server that may take a request and say nothing for long: who is cancelled does not wait for it."""
 JOB = _activity(DATA, timedelta(days=7))
 """Watches a preparation or evaluation job."""
+LOOK: ActivityConfig = {**JOB, "cancellation_type": ActivityCancellationType.TRY_CANCEL}
+"""Watches a job beside what may make it needless: who gives it up does not wait for its end."""
 TRAINING = _activity(TRAIN, timedelta(days=90))
 """Watches a training; the request's own limits are in the specification (`train.stall`, `patience`)."""
 

@@ -6,6 +6,7 @@ row, the next look finds what is true.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.activities.rollout import RolloutActivities
     from perdure.errors import Conflict, root
     from perdure.messages.common import Command
+    from perdure.messages.experiment import ExperimentRequest
     from perdure.messages.promotion import PromoteRequest, PromotionPlan
     from perdure.messages.rollout import (
         LookAtStage,
@@ -29,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         Verdict,
         Withdraw,
     )
+    from perdure.workflows.experiment import compared
     from perdure.workflows.failures import stop_if_cancelled
     from perdure.workflows.policies import ROWS
 
@@ -82,20 +85,36 @@ class Rollout:
         return standing
 
     async def _bake(self, traffic: UUID, since: datetime, stage: Stage) -> StageLook:
-        """Look until the stage has failed or passed, which it has at its end at the latest."""
+        """Look until the stage has failed or passed, which it has at its end at the latest. An experiment says itself when it has ended."""
+        if stage.kind is not TrafficKind.ARM:
+            return await self._probe(traffic, since, stage)
+        experiment = asyncio.create_task(compared(self._experiment(traffic)))
+        try:
+            return await self._probe(traffic, since, stage, experiment)
+        finally:
+            experiment.cancel()
+            await asyncio.gather(experiment, return_exceptions=True)
+
+    def _experiment(self, traffic: UUID) -> ExperimentRequest:
+        request = self._request
+        return ExperimentRequest(run_id=request.run_id, promotion=self._plan.promotion, traffic=traffic, patience=request.patience)
+
+    async def _probe(self, traffic: UUID, since: datetime, stage: Stage, experiment: asyncio.Task[StageLook] | None = None) -> StageLook:
         until = since + stage.lasts
         every = OFTEN if stage.kind is TrafficKind.STANDBY else min(SELDOM, max(OFTEN, stage.lasts / LOOKS))
         while True:
             self._poked = False
-            left = until - workflow.now()
+            left = until - workflow.now() if experiment is None else every
             look = await self._look(stage, traffic, over=left <= timedelta(0))
             stop_if_cancelled()
             if look.verdict is not Verdict.GO_ON:
                 return look
             if self._skipped is not None and self._skipped[0] == traffic:
                 return StageLook(verdict=Verdict.PASSED, reason=self._skipped[1])
+            if experiment is not None and experiment.done():
+                return await experiment
             await self._renew()
-            await _sleep(min(every, max(left, OFTEN / 10)), lambda: self._poked)
+            await _sleep(min(every, max(left, OFTEN / 10)), lambda: self._poked or (experiment is not None and experiment.done()))
 
     async def _look(self, stage: Stage, traffic: UUID, *, over: bool) -> StageLook:
         looking = LookAtStage(

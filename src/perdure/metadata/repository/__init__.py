@@ -8,6 +8,7 @@ from perdure.metadata.repository.access import AccessRows
 from perdure.metadata.repository.datasets import DatasetRows
 from perdure.metadata.repository.drift import DriftRows
 from perdure.metadata.repository.elsewhere import SentTaskRows
+from perdure.metadata.repository.experiments import ExperimentRows
 from perdure.metadata.repository.inbox import DeliveryRows
 from perdure.metadata.repository.inference import BatchRows
 from perdure.metadata.repository.labelers import LabelerRows
@@ -15,10 +16,11 @@ from perdure.metadata.repository.leases import LabelRows
 from perdure.metadata.repository.messages import MessageRows
 from perdure.metadata.repository.models import ModelRows
 from perdure.metadata.repository.outbox import OutboxRows
+from perdure.metadata.repository.outcomes import OutcomeRows
 from perdure.metadata.repository.projections import ProjectionRows
 from perdure.metadata.repository.promotions import PromotionRows
-from perdure.metadata.repository.rollbacks import RollbackRows
 from perdure.metadata.repository.retraining import RetrainingRows
+from perdure.metadata.repository.rollbacks import RollbackRows
 from perdure.metadata.repository.runs import RunRows
 from perdure.metadata.repository.selections import SelectionRows
 from perdure.metadata.repository.sessions import SessionRows
@@ -34,15 +36,17 @@ __all__ = [
     "DatasetRows",
     "DeliveryRows",
     "DriftRows",
+    "ExperimentRows",
     "LabelRows",
     "LabelerRows",
     "MessageRows",
     "ModelRows",
     "OutboxRows",
+    "OutcomeRows",
     "ProjectionRows",
     "PromotionRows",
-    "RollbackRows",
     "RetrainingRows",
+    "RollbackRows",
     "RunRows",
     "SelectionRows",
     "SentTaskRows",
