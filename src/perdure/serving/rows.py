@@ -13,16 +13,18 @@ from perdure.predictions import REQUEST
 from perdure.serving.scored import LogPolicy, Scored
 
 INPUT, CLASS = "input.", "p."
+HASHED = "hmac:"
+"""How a hashed value begins."""
 _STAMP = 12  # hexadecimal digits of a request that hold its time in milliseconds
 Hash = Callable[[str], str]
 
 
 def hasher(secret: str | None) -> Hash | None:
-    """A keyed hash of texts (HMAC-SHA256, 128 bits in hex): equal values stay equal, and nobody without the secret can try values out."""
+    """A keyed hash of texts (HMAC-SHA256, 128 bits in hex): equal values stay equal, and nobody without the secret can try them out."""
     if secret is None:
         return None
     key = secret.encode()
-    return lambda value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32]
+    return lambda value: HASHED + hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def frame(parts: Sequence[tuple[int, Scored]], instance: UUID, hashed: Hash | None) -> pl.DataFrame:
