@@ -128,6 +128,14 @@ class ServingSettings(_Group):
     isolate: bool = Field(False, description="whether predictors with an owner's transform run in processes of their own, too")
 
 
+class InferenceSettings(_Group):
+    """The inference log: what serving processes keep of predictions."""
+
+    seconds: float = Field(2.0, gt=0, description="seconds between two commits of a process; a kill loses less, see docs/feedback.md")
+    spool_bytes: int = Field(1 << 30, ge=1 << 20, description="bytes on the local disk that may wait for S3; more are dropped, and counted")
+    secret: str | None = Field(None, description="secret reference of what personal values are hashed with; unset: they are dropped")
+
+
 class LabelStudioSettings(_Group):
     """A Label Studio server on which people may label; unset: none."""
 
@@ -153,6 +161,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     notify: NotifySettings = NotifySettings()
     labelstudio: LabelStudioSettings = LabelStudioSettings()
+    inference: InferenceSettings = InferenceSettings()
     log_level: str = Field("INFO", description="least level that is logged")
 
     @property
