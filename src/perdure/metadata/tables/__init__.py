@@ -1,5 +1,6 @@
 """The tables: one short module per domain. `metadata` is what migrations are compared with."""
 
+from perdure.messages.experiment import ExperimentState
 from perdure.messages.rollout import TrafficKind
 from perdure.metadata.tables.artifacts import Artifact, ArtifactInput, ArtifactKind
 from perdure.metadata.tables.base import Base
@@ -7,7 +8,7 @@ from perdure.metadata.tables.datasets import Dataset, DatasetProfile, DatasetVer
 from perdure.metadata.tables.deliveries import ApiKey, BrowserSession, Delivery, Hook, HookProvider, IdempotentRequest, Outbox, Withdrawal
 from perdure.metadata.tables.elsewhere import ExternalProject, ExternalRef
 from perdure.metadata.tables.evaluations import Evaluation, EvaluationMetric, EvaluationSubject, GateVerdict
-from perdure.metadata.tables.experiments import Experiment, ExperimentLook, ExperimentState
+from perdure.metadata.tables.experiments import Experiment, ExperimentLook
 from perdure.metadata.tables.feedback import Feedback, Outcome, Verdict
 from perdure.metadata.tables.inference import BatchInference
 from perdure.metadata.tables.labeling import (
