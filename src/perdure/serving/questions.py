@@ -1,0 +1,52 @@
+"""Predictions that people are asked about: which, and what they are shown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import polars as pl
+
+from perdure.labeling.ports import NewTask
+from perdure.serving.rows import CLASS, HASHED, INPUT, chance
+from perdure.serving.scored import AskPolicy
+
+FLAGGED = 2.0
+"""The priority of what a user says is wrong. Others have less: the less sure the model, the more."""
+_RANDOM = 1  # which of a request's numbers decides
+
+
+def chosen(rows: pl.DataFrame, ask: AskPolicy) -> list[NewTask]:
+    """The *rows* of the log that people are asked about: those that the model is not sure of, and some by chance."""
+    confidence = _confidence(rows)
+    tasks = []
+    for number, id in enumerate(rows.get_column("id")):
+        sure = confidence[number] if confidence is not None else None
+        doubtful = sure is not None and sure < ask.confident_below
+        if doubtful or chance(id, _RANDOM) < ask.random:
+            tasks.append(task(rows.row(number, named=True), ask.columns, 1.0 - sure if doubtful and sure is not None else 0.0))
+    return tasks
+
+
+def task(row: Mapping[str, Any], columns: Collection[str] | None, priority: float) -> NewTask:
+    """The question about a row of the log. Its key is the prediction's id; what is hashed is not shown."""
+    inputs = {name.removeprefix(INPUT): value for name, value in row.items() if name.startswith(INPUT) and value is not None}
+    payload = {
+        name: _plain(value)
+        for name, value in inputs.items()
+        if (columns is None or name in columns)
+        and not (isinstance(value, str) and value.startswith(HASHED))
+        and not isinstance(value, bytes)
+    }
+    scores = [value for name, value in row.items() if name.startswith(CLASS) and value is not None]
+    prediction = {"label": row["prediction"], "version": row["version"], **({"confidence": max(scores)} if scores else {})}
+    return NewTask(key=row["id"], payload=payload, priority=priority, prediction=prediction)
+
+
+def _confidence(rows: pl.DataFrame) -> list[float] | None:
+    classes = [name for name in rows.columns if name.startswith(CLASS)]
+    return rows.select(pl.max_horizontal(classes)).to_series().to_list() if classes else None
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool) else str(value)
