@@ -76,7 +76,7 @@ class Answering:
         directory: Directory,
         counts: Counts,
         recorder: Recorder | None,
-        policy: Callable[[str], LogPolicy],
+        policy: Callable[[str, Sequence[str]], LogPolicy],
     ) -> None:
         self._settings, self._directory, self._counts, self._recorder, self._policy = settings, directory, counts, recorder, policy
 
@@ -210,7 +210,7 @@ class Answering:
                     units=[each.call.unit for each in told for _ in each.requests],
                     traces=[each.call.trace for each in told for _ in each.requests],
                     latencies=[1000 * (now - entry.started) for entry in entries for _ in range(entry.rows)],
-                    policy=self._policy(version.model),
+                    policy=self._policy(version.model, version.predictor.about.get("personal", ())),
                 )
             )
             at += number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from perdure.metadata.listening import TRAFFIC, Listener
 from perdure.metadata.queries.routing import routes
 from perdure.metadata.repository.access import AccessRows
 from perdure.metadata.repository.serving import ServingRows, WindowRow
+from perdure.serving import keeping
 from perdure.serving.answering import Answering
 from perdure.serving.counting import Counts
 from perdure.serving.directory import Directory
@@ -33,15 +34,15 @@ T = TypeVar("T")
 POLL = 1.0
 """Seconds between looks at rows that nobody asked for, and between reports."""
 
-Keeps = Callable[[Settings, Database, UUID], tuple[Recorder | None, Callable[[str], LogPolicy]]]
-"""Makes the inference log of a process (by its instance's id), and tells what of a model's predictions is kept."""
+Keeps = Callable[[Settings, Database, UUID], tuple[Recorder | None, Callable[[str, Sequence[str]], LogPolicy]]]
+"""Makes the inference log of a process (by its instance's id), and tells what of a model's predictions is kept, given personal columns."""
 
 log = logging.getLogger("perdure.serving")
 
 
-def nothing_kept(settings: Settings, database: Database, instance: UUID) -> tuple[None, Callable[[str], LogPolicy]]:
+def nothing_kept(settings: Settings, database: Database, instance: UUID) -> tuple[None, Callable[[str, Sequence[str]], LogPolicy]]:
     """No inference log."""
-    return None, lambda model: LogPolicy()
+    return None, lambda model, personal: LogPolicy()
 
 
 class Service:
@@ -67,7 +68,7 @@ class Service:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, keeps: Keeps = nothing_kept) -> AsyncIterator[Service]:
+    async def open(cls, settings: Settings, keeps: Keeps = keeping.keeps) -> AsyncIterator[Service]:
         """A process's service: it reads rows and reports itself until the end of the block. *keeps* makes its inference log."""
         with Database.open(settings) as database, Listener.open(settings.postgres, TRAFFIC) as listener:
             service = cls(settings, database, keeps)
