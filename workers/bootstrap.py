@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from perdure.activities.claims import Claims, Environment
+from perdure.activities.detached import DetachedJobs
 from perdure.activities.evaluation import EvaluationActivities
 from perdure.activities.experiment import ExperimentActivities
 from perdure.activities.guard import Guard
@@ -19,6 +20,7 @@ from perdure.activities.inference import InferenceActivities
 from perdure.activities.jobs import JobRunner
 from perdure.activities.labeling import LabelingActivities
 from perdure.activities.labelstudio import LabelStudioActivities
+from perdure.activities.monitoring import MonitoringActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
 from perdure.activities.retraining import RetrainingActivities
@@ -44,6 +46,7 @@ from perdure.metadata.repository import (
     CampaignRows,
     DatasetRows,
     DeliveryRows,
+    DriftRows,
     ExperimentRows,
     LabelRows,
     ModelRows,
@@ -100,6 +103,16 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
             selection=SelectionActivities(runs, steps, models, SelectionRows(database), claims, jobs, storage),
             labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines, DawidSkeneConsolidation()),
             inference=InferenceActivities(runs, steps, datasets, models, BatchRows(database), claims, jobs, storage, engines),
+            monitoring=MonitoringActivities(
+                runs,
+                models,
+                datasets,
+                DriftRows(database),
+                OutcomeRows(database),
+                ParquetOutcomes(objects),
+                DetachedJobs(files, local),
+                storage,
+            ),
             retraining=RetrainingActivities(RetrainingRows(database), DeliveryRows(database), runs, StoredSources(objects)),
             labelstudio=LabelStudioActivities(SentTaskRows(database), DeliveryRows(database), studio),
         )

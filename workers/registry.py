@@ -11,6 +11,7 @@ from perdure.activities.experiment import ExperimentActivities
 from perdure.activities.inference import InferenceActivities
 from perdure.activities.labeling import LabelingActivities
 from perdure.activities.labelstudio import LabelStudioActivities
+from perdure.activities.monitoring import MonitoringActivities
 from perdure.activities.preparation import PreparationActivities
 from perdure.activities.promotion import PromotionActivities
 from perdure.activities.retraining import RetrainingActivities
@@ -21,6 +22,7 @@ from perdure.activities.training import TrainingActivities
 from perdure.workflows.evaluation import ModelEvaluation
 from perdure.workflows.inference import BatchInference
 from perdure.workflows.labeling import LabelingCampaign
+from perdure.workflows.monitoring import DriftMonitor
 from perdure.workflows.pipeline import TrainingPipeline
 from perdure.workflows.policies import DATA, MAIN, TRAIN
 from perdure.workflows.preparation import DataPreparation
@@ -37,6 +39,7 @@ WORKFLOWS: list[type] = [
     ModelPromotion,
     LabelingCampaign,
     BatchInference,
+    DriftMonitor,
     RetrainingController,
     RetrainTrigger,
     Backfill,
@@ -59,6 +62,7 @@ class Activities:
     labelstudio: LabelStudioActivities
     retraining: RetrainingActivities
     inference: InferenceActivities
+    monitoring: MonitoringActivities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +128,7 @@ def fleet(act: Activities) -> list[WorkerSpec]:
                 act.selection.select,
                 act.evaluation.conclude,
                 act.experiment.look,
+                act.monitoring.look,
                 act.inference.plan,
                 act.inference.score,
                 act.inference.commit,

@@ -343,6 +343,9 @@ class Datasets(Protocol):
     def version(self, dataset_version: UUID) -> DatasetVersion:
         """The dataset version. Raises NotFound."""
 
+    def newest(self, dataset: str) -> DatasetVersion:
+        """The newest version of *dataset*. Raises NotFound."""
+
     def said_before(self, pipeline: str, run_id: UUID) -> list[ArtifactRef]:
         """The label snapshots of earlier runs of *pipeline*, oldest first."""
 

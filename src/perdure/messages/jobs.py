@@ -29,6 +29,8 @@ class JobKind(StrEnum):
     EVALUATE = "evaluation.evaluate"
     SELECT = "selection.select"
     EXPERIMENT = "experiment.figures"
+    REFERENCE = "monitoring.reference"
+    LOOK = "monitoring.look"
     PLAN_SCORES = "inference.plan"
     SCORE = "inference.score"
     COMMIT_SCORES = "inference.commit"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Finding:
 
     def as_json(self) -> Json:
         """As plain data."""
-        return {**self.__dict__, "kind": str(self.kind)}
+        return {**asdict(self), "kind": str(self.kind)}
 
 
 @dataclass(frozen=True)
@@ -103,47 +103,46 @@ def _distribution(name: str, counted: Counted, normal: Normal, span: Span, wante
     expected, noise = normal.expected(span.weights), normal.noise(rows, span.days, span.weights)
     category = normal.bins.kind == "category"
     moved = (categories if category else numbers)(counted.counts, expected, noise, normal.freedom(), wanted)
-    return [
-        {
-            "column": name,
-            "method": "chi2" if category else "ks",
-            **{effect: float(value) for effect, value in moved.effects.items()},
-            "p": float(moved.p),
-            "large": bool(moved.large),
-            "size": float(moved.severity),
-            "effective_rows": round(1 / noise, 1),
-        }
-    ]
+    effects = {effect: float(value) for effect, value in moved.effects.items()}
+    test = _test(
+        name, "chi2" if category else "ks", float(moved.severity), wanted.effect.categories if category else wanted.effect.ks, moved
+    )
+    return [{**test, **effects, "effective_rows": round(float(1 / noise), 1)}]
 
 
 def _shares(name: str, counted: Counted, normal: Normal, span: Span, wanted: Monitor) -> list[Json]:
     """Missing values, and values beyond what the reference held."""
-    rows = float(counted.counts.sum()) + counted.missing
-    noise = normal.noise(rows, span.days, span.weights, "missing")
+    rows = max(1.0, float(counted.counts.sum()) + counted.missing)
+    noise, freedom, threshold = normal.noise(rows, span.days, span.weights, "missing"), normal.freedom("missing"), wanted.effect.missing
     made = []
     for method, share, usual in (
-        ("missing", counted.missing / max(rows, 1), normal.expected_missing(span.weights)),
-        ("outside", counted.outside / max(rows, 1), 0.0),
+        ("missing", counted.missing / rows, normal.expected_missing(span.weights)),
+        ("outside", counted.outside / rows, 0.0),
     ):
         if share == usual == 0:
             continue
-        p = st.chi2_p(st.squares([share, 1 - share], [usual, 1 - usual]), 2, noise, normal.freedom("missing"))
+        p = st.chi2_p(st.squares([share, 1 - share], [usual, 1 - usual]), 2, noise, freedom)
         change = abs(share - usual)
-        large = change >= wanted.effect.missing
-        made.append(
-            {"column": name, "method": method, "share": share, "usual": usual, "p": float(p), "large": large, "size": min(1.0, change)}
-        )
+        test = _test(name, method, change, threshold, Moved({}, p, change >= threshold, change))
+        made.append({**test, "share": share, "usual": usual})
     return made
 
 
+def _test(feature: str, method: str, statistic: float, threshold: float, moved: Moved) -> Json:
+    p, large = float(moved.p), bool(moved.large)
+    return {"feature": feature, "method": method, "statistic": statistic, "threshold": threshold, "p": p, "large": large}
+
+
 def _concluded(monitor: str, kind: DriftKind, rows: int, tests: list[Json], wanted: Monitor) -> Finding:
-    corrected = st.holm([test["p"] for test in tests]) if tests else []
+    """Drifted is what is large and significant; as severe as the largest of what is significant."""
+    corrected = st.holm([test.pop("p") for test in tests]) if tests else np.empty(0)
+    severity = 0.0
     for test, p in zip(tests, corrected, strict=True):
-        test["p_corrected"] = float(p)
+        test["p_value"] = float(p)
         test["drifted"] = bool(test.pop("large") and p < wanted.alpha)
-    drifted = [test for test in tests if test["drifted"]]
-    severity = max((test["size"] for test in (drifted or tests)), default=0.0)
-    return Finding(monitor=monitor, kind=kind, n=rows, drifted=bool(drifted), severity=min(1.0, severity), metrics=tests)
+        severity = max(severity, test["statistic"] if p < wanted.alpha else 0.0)
+    drifted = any(test["drifted"] for test in tests)
+    return Finding(monitor=monitor, kind=kind, n=rows, drifted=drifted, severity=min(1.0, severity), metrics=tests)
 
 
 def quality(mean: float, error: float, usual: float, usual_error: float, rows: int, task: str, wanted: Monitor) -> Finding | None:
@@ -151,9 +150,17 @@ def quality(mean: float, error: float, usual: float, usual_error: float, rows: i
     if rows < wanted.min_rows:
         return None
     rise, large, p = worse(mean, error, usual, usual_error, task, wanted)
-    test = {"column": "error", "method": "block bootstrap", "mean": mean, "usual": usual, "rise": float(rise), "p": float(p)}
-    test |= {"large": bool(large), "size": min(1.0, max(0.0, float(rise)))}
-    return _concluded("quality", DriftKind.QUALITY, rows, [test], wanted)
+    test = _test("error", "block bootstrap", float(rise), wanted.effect.error, Moved({}, p, large, rise))
+    return _concluded("quality", DriftKind.QUALITY, rows, [{**test, "share": mean, "usual": usual}], wanted)
+
+
+def with_schema(found: Finding | None, monitor: str, kind: DriftKind, rows: int, broken: list[str], new: list[str]) -> Finding | None:
+    """*found* with what is *broken* and *new* in columns and types. What is broken has drifted, however many rows there are."""
+    if not broken and (found is None or not new):
+        return found
+    base = found or Finding(monitor=monitor, kind=kind, n=rows, drifted=False, severity=0.0)
+    drifted, severity = base.drifted or bool(broken), 1.0 if broken else base.severity
+    return replace(base, drifted=drifted, severity=severity, notes=[*base.notes, *broken, *new])
 
 
 def worse(mean: Any, error: Any, usual: Any, usual_error: Any, task: str, wanted: Monitor) -> tuple[Any, Any, Any]:

@@ -88,33 +88,39 @@ class Counting:
 
     def __init__(self, bins: Iterable[Bins]) -> None:
         self._bins = list(bins)
+        self._dated = False
         self._rows: dict[int, int] = {}  # day → row of the arrays
         self._counts = {each.name: np.zeros((0, each.size + 1)) for each in self._bins}  # the last place: no value
-        self._ranges: dict[str, tuple[float, float]] = {}
 
     def add(self, frame: pl.DataFrame, days: pl.Series | None = None) -> None:
-        """Take *frame* in; *days* are those of its rows since 1970-01-01. A row without a day counts to a day of its own kind."""
-        known = np.zeros(frame.height, dtype=np.int64) if days is None else days.fill_null(-1).to_numpy().astype(np.int64)
+        """Take *frame* in; *days* are those of its rows since 1970-01-01; rows without one are left out."""
+        if days is not None:
+            self._dated = True
+            if days.null_count():
+                frame, days = frame.filter(days.is_not_null()), days.drop_nulls()
+        known = np.zeros(frame.height, dtype=np.int64) if days is None else days.to_numpy().astype(np.int64)
         present, inverse = np.unique(known, return_inverse=True)
         for day in present:
             self._rows.setdefault(int(day), len(self._rows))
         row = np.array([self._rows[int(day)] for day in present], dtype=np.int64)[inverse]
         for each in self._bins:
-            size = each.size + 1
-            places = each.places(frame.get_column(each.name)) % size  # -1 becomes the last
             held = self._counts[each.name]
             if len(held) < len(self._rows):
-                held = np.concatenate([held, np.zeros((len(self._rows) - len(held), size))])
-            self._counts[each.name] = held + np.bincount(row * size + places, minlength=held.size).reshape(held.shape)
+                held = np.concatenate([held, np.zeros((len(self._rows) - len(held), each.size + 1))])
+            if len(present) == 1:
+                counts, missing = each.count(frame.get_column(each.name))
+                held[self._rows[int(present[0])]] += [*counts, missing]
+            else:
+                places = each.places(frame.get_column(each.name)) % held.shape[1]  # -1 becomes the last
+                held += np.bincount(row * held.shape[1] + places, minlength=held.size).reshape(held.shape)
+            self._counts[each.name] = held
 
     def normals(self, ranges: dict[str, tuple[float | None, float | None]] | None = None) -> dict[str, Normal]:
         """The reference of each column, by its name."""
         days = np.array(sorted(self._rows, key=lambda day: self._rows[day]), dtype=np.int64)
-        dated = bool(len(days)) and not (len(days) == 1 and days[0] == 0)
-        phases = phase(days) if dated else np.zeros(len(days), dtype=np.int64)
-        if dated and np.bincount(phases[days >= 0], minlength=WEEK).min() < _SEASONS:
-            phases = np.zeros(len(days), dtype=np.int64)
-        total = WEEK if phases.any() else 1
+        dated, phases = self._dated, phase(days)
+        seasonal = dated and np.bincount(phases, minlength=WEEK).min() >= _SEASONS
+        phases, total = (phases, WEEK) if seasonal else (np.zeros(len(days), dtype=np.int64), 1)
         made = {}
         for each in self._bins:
             counts = self._counts[each.name]

@@ -24,7 +24,8 @@ _HALF = 0.5  # added to every count of a PSI: an empty bin would make it infinit
 def shares(counts: Any) -> Floats:
     """Counts as shares of their sum; zero where there are none."""
     counts = np.asarray(counts, dtype=np.float64)
-    return counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1e-300)
+    made: Floats = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1e-300)
+    return made
 
 
 def psi(window: Any, reference: Any, noise: Any) -> Floats:
@@ -35,7 +36,7 @@ def psi(window: Any, reference: Any, noise: Any) -> Floats:
     """
     p, q = shares(np.asarray(window) + _HALF), shares(np.asarray(reference) + _HALF)
     raw = ((p - q) * np.log(p / q)).sum(axis=-1)
-    return np.maximum(0.0, raw - (p.shape[-1] - 1) * np.asarray(noise))
+    return np.asarray(np.maximum(0.0, raw - (p.shape[-1] - 1) * np.asarray(noise)))
 
 
 def ks(window: Any, reference: Any) -> Floats:

@@ -39,13 +39,14 @@ class Monitor(Policy):
         description="schema: columns, types, missing values; psi, ks: distributions; label, prediction: of these; quality: errors",
     )
     min_rows: int = Field(1_000, ge=100, description="fewest rows of a window that say anything")
-    alpha: float = Field(0.01, gt=0, lt=0.5, description="chance of an alarm by one monitor in one window without drift, over all columns")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="chance of an alarm by one monitor in one window without drift, over all columns")
     effect: Effect = Field(Effect(), description="how far something must have moved to count")
     time: ColumnName | None = Field(
         None,
         description="the column of the raw rows that says when: then days are compared with the same days of the week, and how much days"
         " differ is known; default: the column of a split by time",
     )
+    ignore: list[ColumnName] = Field(default_factory=list, description="columns that are not looked at, such as numbers that count up")
     late: Duration = duration("24h", "outcomes come in for so long; the quality of a window is judged after that")
     stall: Duration = duration("1h", "a look that says nothing for this long is stopped and started again")
 

@@ -64,6 +64,13 @@ class DatasetRows(Rows):
         with self._database.transaction() as session:
             return self._version(session, t.DatasetVersion.id == dataset_version)
 
+    def newest(self, dataset: str) -> DatasetVersion:
+        """The newest version of *dataset*. Raises NotFound."""
+        dataset_id = identity(self._tenant, "dataset", dataset)
+        number = select(func.max(t.DatasetVersion.number)).where(t.DatasetVersion.dataset_id == dataset_id).scalar_subquery()
+        with self._database.transaction() as session:
+            return self._version(session, t.DatasetVersion.dataset_id == dataset_id, t.DatasetVersion.number == number)
+
     def said_before(self, pipeline: str, run_id: UUID) -> list[ArtifactRef]:
         """The label snapshots of earlier runs of *pipeline*, oldest first."""
         query = (
