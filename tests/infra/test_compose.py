@@ -99,7 +99,7 @@ def test_processes_of_perdure_need_no_privilege(name: str) -> None:
 
 
 def test_our_processes_run_what_exists() -> None:
-    for name in ("worker", "reconciler", "relay"):
+    for name in ("worker", "reconciler", "relay", "serving"):
         python, flag, module = SERVICES[name]["command"]
         assert (python, flag) == ("python", "-m")
         assert importlib.util.find_spec(module) is not None

@@ -98,6 +98,15 @@ def test_the_gateway_is_known_by_its_port(home: Home) -> None:
     assert (Settings(home=home.path).gateway.port, Settings(home=home.path).gateway.max_body) == (8499, 5)
 
 
+def test_serving_on_this_machine_asks_for_no_key_unless_the_file_says_so(home: Home) -> None:
+    run(home)
+    assert not Settings(home=home.path).serving.keys
+    home.settings.write_text(json.dumps(json.loads(home.settings.read_text()) | {"serving": {"keys": True}}))
+    run(home)
+    assert Settings(home=home.path).serving.keys
+    assert Settings(home=home.path).serving.port == json.loads(home.ports.read_text())["serving"]
+
+
 def test_moved_port_is_not_taken_for_somebody_elses_server(home: Home) -> None:
     run(home)
     before = json.loads(home.ports.read_text())

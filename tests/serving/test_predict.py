@@ -163,6 +163,7 @@ async def test_a_canary_answers_its_share_and_a_unit_stays_with_one_version(clie
     await client.look()
     assert {(await client.predict(name, ROW)).json()["version"] for _ in range(20)} == {1}
     assert challenger.id in client.service.shelf.loaded, "standby: loaded, but silent"
+    served.end_traffic(name)
 
 
 async def test_a_shadow_is_scored_after_the_answer_and_its_disagreement_counted(client: Asking, served: Served) -> None:
@@ -184,3 +185,4 @@ async def test_a_shadow_is_scored_after_the_answer_and_its_disagreement_counted(
     figures = client.service.counts.totals[who]
     assert (figures.requests, figures.rows, figures.disagreements) == (1, 50, different)
     assert different > 0
+    served.end_traffic(name)

@@ -15,13 +15,14 @@ from perdure.local.files import Home, read_json, write
 _ADDRESS = {"postgres": "url", "s3": "endpoint", "temporal": "address", "ray": "url", "mlflow": "url"}  # what says who serves a group
 _PORT = {"postgres": "postgres", "s3": "s3", "temporal": "temporal", "ray": "ray_dashboard", "mlflow": "mlflow"}
 SERVERS = tuple(_ADDRESS)
-SERVICES = (*SERVERS, "worker", "reconciler", "relay", "gateway")
+SERVICES = (*SERVERS, "worker", "reconciler", "relay", "gateway", "serving")
 NEEDS: dict[str, tuple[str, ...]] = {
     "mlflow": ("postgres", "s3"),
     "worker": ("postgres", "s3", "temporal"),
     "reconciler": ("postgres", "s3", "temporal"),
     "relay": ("postgres", "temporal"),
     "gateway": ("postgres", "temporal"),
+    "serving": ("postgres", "s3"),
 }
 
 
@@ -66,6 +67,8 @@ def configure(home: Home, before: dict[str, int], ports: dict[str, int], wanted:
     kept = {name: value for name, value in current.items() if name not in SERVERS or name in own}
     if "gateway" in wanted:  # its port may not be the usual one, and addresses of web hooks name it
         kept["gateway"] = kept.get("gateway", {}) | {"port": ports["gateway"]}
+    if "serving" in wanted:  # whoever reaches 127.0.0.1 of this machine may ask, unless the file says otherwise
+        kept["serving"] = {"keys": False} | kept.get("serving", {}) | {"port": ports["serving"]}
     write(home.settings, json.dumps(kept | embedded(home, ports, wanted - own), indent=2) + "\n")
     settings = Settings(home=home.path)
     return {name for name in wanted if name not in SERVERS or is_embedded(home, settings, name)}
@@ -88,7 +91,7 @@ def _current(home: Home) -> dict[str, Any]:
         current = json.loads(home.settings.read_text())
     except ValueError:
         current = None
-    if not isinstance(current, dict) or not all(isinstance(current.get(name, {}), dict) for name in (*SERVERS, "gateway")):
+    if not isinstance(current, dict) or not all(isinstance(current.get(name, {}), dict) for name in (*SERVERS, "gateway", "serving")):
         raise InvalidInput(
             f"{home.settings} is not a JSON object of settings", remedy="mend the file, or remove it to have it written anew"
         )

@@ -30,7 +30,8 @@ def define(home: Home, names: set[str]) -> list[Service]:
         "worker": lambda: _worker(home, ports["worker_metrics"], migrate, settings.worker.shutdown_seconds),
         "reconciler": lambda: _beside(home, "reconciler", ports["reconciler_metrics"], migrate),
         "relay": lambda: _beside(home, "relay", ports["relay_metrics"], migrate),
-        "gateway": lambda: _gateway(home, ports["gateway"], migrate),
+        "gateway": lambda: _http(home, "gateway", ports["gateway"], migrate),
+        "serving": lambda: _http(home, "serving", ports["serving"], migrate),
     }
     return [make() for name, make in makers.items() if name in names]
 
@@ -154,14 +155,15 @@ def _beside(home: Home, name: str, metrics: int, migrate: Step) -> Service:
     )
 
 
-def _gateway(home: Home, port: int, migrate: Step) -> Service:
+def _http(home: Home, name: str, port: int, migrate: Step) -> Service:
+    """A process that people and applications call: `python -m perdure.{name}`."""
     return Service(
-        name="gateway",
-        command=[sys.executable, "-m", "perdure.gateway"],
-        environment=QUIET | scratch(home) | {"PERDURE_HOME": str(home.path), "PERDURE_GATEWAY__PORT": str(port)},
+        name=name,
+        command=[sys.executable, "-m", f"perdure.{name}"],
+        environment=QUIET | scratch(home) | {"PERDURE_HOME": str(home.path), f"PERDURE_{name.upper()}__PORT": str(port)},
         probe=probes.http(port, "/healthz"),
         before=migrate,
-        needs=NEEDS["gateway"],
+        needs=NEEDS[name],
         grace=15,
         url=f"http://127.0.0.1:{port}",
     )

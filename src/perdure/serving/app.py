@@ -39,7 +39,7 @@ def make_app(settings: Settings, opens: Opens = Service.open) -> FastAPI:
         title="Perdure serving", version=version("perdure"), description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.add_middleware(BodyLimit, most=settings.serving.max_body)
-    problems.install(app)
+    problems.install(app, lambda request, status: request.app.state.service.counts.refused.update((status,)))
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:

@@ -118,8 +118,9 @@ class Directory:
             if (live := self._live.get(model)) is not None:
                 return live
             failure = self._shelf.failed.get(route.released.id)
+        reason = failure.reason if failure else "it has no place beside the others (serving.models, serving.memory), or its release has changed"
         raise ModelUnavailable(
-            f"version {route.released.number} of {model!r} cannot be loaded: {failure.reason if failure else 'its release has changed'}",
+            f"version {route.released.number} of {model!r} cannot be loaded: {reason}",
             field="model",
             remedy="send again in some seconds; `perdure rollback MODEL` lets the version before answer",
         )

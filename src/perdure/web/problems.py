@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,17 +138,20 @@ def _invalid(error: RequestValidationError) -> Refusal:
     return Refusal(error=first, status=status, mistakes=mistakes)
 
 
-def install(app: FastAPI) -> None:
-    """Have every error of *app* answered as a problem document."""
+def install(app: FastAPI, told: Callable[[Request, int], object] = lambda request, status: None) -> None:
+    """Have every error of *app* answered as a problem document; *told* hears of each, with its status."""
 
     async def known(request: Request, error: Exception) -> Response:
-        return refusal(request, error).document()
+        refused = refusal(request, error)
+        told(request, refused.status)
+        return refused.document()
 
     for kind in EXPECTED:
         app.add_exception_handler(kind, known)
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> Response:
+        told(request, 500)
         _log.error("a defect", exc_info=error, extra={"path": request.url.path})
         content = {
             "type": "Defect",
