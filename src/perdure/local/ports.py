@@ -28,7 +28,8 @@ NAMES = (
     "gateway",
     "serving",
 )
-WELL_KNOWN = {"temporal": 7233, "temporal_ui": 8233, "gateway": 8400, "serving": 8500}  # what the stock Temporal CLI and our settings expect, where free
+WELL_KNOWN = {"temporal": 7233, "temporal_ui": 8233, "gateway": 8400, "serving": 8500}
+"""What the stock Temporal CLI and our settings expect, where free."""
 RANGE = range(20_000, 30_000)  # below the ports that kernels give to outgoing connections
 
 

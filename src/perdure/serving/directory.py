@@ -118,7 +118,7 @@ class Directory:
             if (live := self._live.get(model)) is not None:
                 return live
             failure = self._shelf.failed.get(route.released.id)
-        reason = failure.reason if failure else "it has no place beside the others (serving.models, serving.memory), or its release has changed"
+        reason = failure.reason if failure else "it has no place beside others (serving.models, serving.memory), or serves no longer"
         raise ModelUnavailable(
             f"version {route.released.number} of {model!r} cannot be loaded: {reason}",
             field="model",
