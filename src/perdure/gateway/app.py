@@ -15,7 +15,7 @@ from perdure.gateway.pages import approvals as approval_pages
 from perdure.gateway.pages import campaigns as campaign_pages
 from perdure.gateway.pages import label, login, shell
 from perdure.gateway.parts import Parts
-from perdure.gateway.routes import answers, approvals, campaigns, commands, deliveries, events, hooks, imports
+from perdure.gateway.routes import answers, approvals, campaigns, commands, deliveries, events, feedback, hooks, imports
 
 DESCRIPTION = (
     "Labeling campaigns, the answers that people give, web hooks of their tools, and votes on releases. "
@@ -53,6 +53,7 @@ def make_app(settings: Settings) -> FastAPI:
         answers.busy,
         hooks.router,
         events.router,
+        feedback.router,
         answers.router,
         campaigns.router,
         imports.router,

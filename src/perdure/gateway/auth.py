@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 
 from perdure.web.keys import Caller, Keys, bearer
 
-__all__ = ["Admin", "Approver", "Caller", "Judge", "Keys", "ModelReader", "Reader", "Teller", "Worker", "Writer"]
+__all__ = ["Admin", "Approver", "Caller", "Judge", "Keys", "ModelReader", "OutcomeTeller", "Reader", "Teller", "Worker", "Writer"]
 
 
 class _With(HTTPBearer):
@@ -30,6 +30,7 @@ Worker = Annotated[Caller, Depends(_With("label"))]
 Judge = Annotated[Caller, Depends(_With("adjudicate"))]
 Approver = Annotated[Caller, Depends(_With("promote:approve"))]
 Teller = Annotated[Caller, Depends(_With("events:write"))]
+OutcomeTeller = Annotated[Caller, Depends(_With("outcomes:write"))]
 ModelReader = Annotated[Caller, Depends(_With("model:read"))]
 Admin = Annotated[Caller, Depends(_With("admin"))]
 """A route's parameter: the caller, who must have this scope. 401 without a valid key, 403 without the scope."""

@@ -29,6 +29,7 @@ from perdure.messages.labeling import AnswerResult, CampaignRequest
 from perdure.metadata.database import Database
 from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, DriftRows, LabelRows, PromotionRows, SessionRows
 from perdure.metadata.repository.access import NAME, Hook
+from perdure.metadata.repository.feedback import FeedbackRows
 from perdure.temporal import connect
 
 P = ParamSpec("P")
@@ -46,6 +47,7 @@ class Parts:
         self.access, self.campaigns, self.labels = AccessRows(database), CampaignRows(database), LabelRows(database)
         self.deliveries, self.promotions = DeliveryRows(database), PromotionRows(database)
         self.drift, self.sessions = DriftRows(database), SessionRows(database)
+        self.feedback = FeedbackRows(database)
         self.keys = Keys(lambda digest: self.call(self.access.key, digest))
         self.cookies = Keys(lambda digest: self.call(self.sessions.session, digest))
         self._held: Together[tuple[UUID, UUID], Held | None] = Together(lambda leases: self.call(self.labels.held, leases))

@@ -20,7 +20,18 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.rows import Rows
 
-SCOPES = ("campaign:write", "campaign:read", "label", "adjudicate", "promote:approve", "predict", "events:write", "model:read", "admin")
+SCOPES = (
+    "campaign:write",
+    "campaign:read",
+    "label",
+    "adjudicate",
+    "promote:approve",
+    "predict",
+    "events:write",
+    "outcomes:write",
+    "model:read",
+    "admin",
+)
 """What a key may do. ``admin`` may do everything."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 PRINCIPAL = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,99}$"
