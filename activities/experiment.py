@@ -8,7 +8,7 @@ from perdure.activities.jobs import JobRunner, Watched
 from perdure.messages.common import Json
 from perdure.messages.experiment import ExperimentPlan, ExperimentRequest, ExperimentState, LookAtExperiment
 from perdure.messages.jobs import Engine, JobKind, JobRequest
-from perdure.messages.rollout import StageLook, Verdict
+from perdure.messages.rollout import StageLook
 from perdure.outcomes import OutcomeFiles, Outcomes
 from perdure.ports import Run, Runs
 from perdure.rollout.comparison import judge, stage_look
@@ -29,9 +29,6 @@ class ExperimentActivities:
     def plan(self, request: ExperimentRequest) -> ExperimentPlan:
         """When the experiment of this stage is looked at, or what it has come to before."""
         row = self._experiments.experiment(request.traffic)
-        if row is None:
-            nobody = "nothing is released that it could be compared with"
-            return ExperimentPlan(ended=StageLook(verdict=Verdict.PASSED, reason=nobody))
         spec = Experiment.model_validate(row.spec)
         if row.judged.state is not ExperimentState.RUNNING:
             return ExperimentPlan(ended=stage_look(row.judged, spec))
@@ -41,7 +38,6 @@ class ExperimentActivities:
     def look(self, request: LookAtExperiment) -> StageLook:
         """What the figures say at this look; a repeat says the same."""
         row = self._experiments.experiment(request.traffic)
-        assert row is not None, "only an experiment is looked at"
         spec = Experiment.model_validate(row.spec)
         judged = row.judged
         if judged.state is ExperimentState.RUNNING:

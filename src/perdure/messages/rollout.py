@@ -27,7 +27,9 @@ class Stage:
     settings: Json = field(default_factory=dict)  # of an experiment
 
     def __str__(self) -> str:
-        return str(self.kind) if self.kind is TrafficKind.STANDBY else f"{self.kind} of {self.share:g} %"
+        if self.kind is TrafficKind.STANDBY:
+            return str(self.kind)
+        return f"{'experiment' if self.kind is TrafficKind.ARM else self.kind} of {self.share:g} %"
 
 
 @dataclass(frozen=True, kw_only=True)

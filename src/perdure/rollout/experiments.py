@@ -28,8 +28,8 @@ class ExperimentRow:
 class Experiments(Protocol):
     """Experiments and the looks at them. Both methods may raise `StoreUnavailable`."""
 
-    def experiment(self, traffic: UUID) -> ExperimentRow | None:
-        """The experiment of this stage; None where there was no released version to compare with. Raises NotFound."""
+    def experiment(self, traffic: UUID) -> ExperimentRow:
+        """The experiment of this stage. Raises NotFound."""
 
     def decide(self, experiment: UUID, number: int, at: datetime, figures: Json, judged: Judged) -> Judged:
         """Record look *number*, and the end of the experiment where it decides, in one transaction.

@@ -22,12 +22,10 @@ from perdure.sequential import Interval
 
 
 def begin(session: Session, arm: t.Traffic, spec: Json) -> None:
-    """Begin the experiment of *arm*, which is open since this transaction; none where there is no version to compare with."""
-    champion = session.scalar(
+    """Begin the experiment of *arm*, which is open since this transaction, against what is released."""
+    champion = session.scalars(
         select(t.Release.model_version_id).where(t.Release.tenant == arm.tenant, t.Release.model == arm.model, t.Release.until.is_(None))
-    )
-    if champion is None:
-        return
+    ).one()
     session.add(
         t.Experiment(
             id=arm.id,
@@ -51,22 +49,20 @@ def stop(session: Session, arms: Collection[UUID], reason: str, at: datetime) ->
 class ExperimentRows(Rows):
     """`perdure.rollout.experiments.Experiments` on Postgres."""
 
-    def experiment(self, traffic: UUID) -> ExperimentRow | None:
-        """The experiment of this stage; None where there was no released version to compare with. Raises NotFound."""
+    def experiment(self, traffic: UUID) -> ExperimentRow:
+        """The experiment of this stage. Raises NotFound."""
         champion, challenger = aliased(t.ModelVersion), aliased(t.ModelVersion)
         look = t.ExperimentLook
         last = select(func.max(look.number)).where(look.experiment_id == t.Experiment.id).scalar_subquery()
         with self._database.transaction() as session:
-            if session.scalar(select(t.Traffic.id).where(t.Traffic.id == traffic, t.Traffic.tenant == self._tenant)) is None:
-                raise NotFound(f"there is no traffic {traffic}")
             found = session.execute(
                 select(t.Experiment, champion.number, challenger.number, last)
                 .join(champion, champion.id == t.Experiment.champion_id)
                 .join(challenger, challenger.id == t.Experiment.challenger_id)
-                .where(t.Experiment.id == traffic)
+                .where(t.Experiment.id == traffic, t.Experiment.tenant == self._tenant)
             ).one_or_none()
             if found is None:
-                return None
+                raise NotFound(f"there is no experiment {traffic}")
             row, one, other, looks = found
             return ExperimentRow(
                 id=row.id,
