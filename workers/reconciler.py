@@ -18,12 +18,14 @@ from perdure.metadata.database import Database
 from perdure.metadata.repository import ProjectionRows, RunRows, StepRows
 from perdure.ports import Compute
 from perdure.reconciler import Reconciler
+from perdure.registry import Looks
 from perdure.telemetry import configure_logs
 
 EVERY = 2.0  # seconds between passes
 
 log = logging.getLogger("perdure.workers.reconciler")
 pushed = Counter("perdure_reconciled_objects", "Objects made equal to their rows")
+repaired = Counter("perdure_registry_repairs", "Models that MLflow's registry showed otherwise than rows, and that were put right")
 failing = Gauge("perdure_reconciler_failing_parts", "Parts of the last pass that could not be done")
 
 
@@ -39,11 +41,14 @@ def main(settings: Settings) -> None:
         engines: list[Compute] = [stack.enter_context(contextlib.closing(RayJobs(settings.ray)))] if settings.ray.url else []
         tracking = Tracking(settings, ObjectStore(settings.s3, attempts=2)) if settings.mlflow.url else None
         executions = stack.enter_context(TemporalExecutions.open(settings))
-        reconciler = Reconciler(RunRows(database), StepRows(database), ProjectionRows(database), executions, tracking, engines)
+        rows = ProjectionRows(database)
+        looks = Looks(rows, tracking) if tracking is not None else None
+        reconciler = Reconciler(RunRows(database), StepRows(database), rows, executions, tracking, engines, looks)
         log.info("reconciler ready")
         while not stop.is_set():
             done = reconciler.run_once()
             pushed.inc(done.done)
+            repaired.inc(done.repaired)
             failing.set(done.failed)
             stop.wait(EVERY)
 

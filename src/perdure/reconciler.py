@@ -17,6 +17,7 @@ from perdure.messages.common import Json
 from perdure.messages.jobs import JobStatus
 from perdure.messages.pipeline import RunState
 from perdure.ports import Compute, PendingMetrics, PendingRelease, PendingRun, PendingVersion, Projections, Runs, Steps
+from perdure.registry import Looks
 
 FAILED, VANISHED = "failed", "gone"  # of what `Executions.ended_as` says
 GONE = 60.0  # seconds after which a job that no engine knows has lost its worker: a live one stops it within seconds
@@ -53,9 +54,10 @@ class Executions(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What one pass did: objects pushed or stopped, objects that could not be."""
+    """What one pass did: objects pushed or stopped, models put right in MLflow's registry, and parts of the pass that failed."""
 
     done: int
+    repaired: int
     failed: int
 
 
@@ -70,9 +72,11 @@ class Reconciler:
         executions: Executions,
         registry: Registry | None,
         engines: list[Compute],
+        looks: Looks | None = None,
     ) -> None:
         self._runs, self._steps, self._rows = runs, steps, projections
         self._executions, self._registry, self._engines = executions, registry, engines
+        self._looks = looks
         self._suspects: set[UUID] = set()
         self._unknown: dict[str, float] = {}  # jobs that no engine here knows, and since when
 
@@ -82,7 +86,9 @@ class Reconciler:
         if self._registry is not None:
             registry = self._registry
             outcomes.append(self._attempt("mlflow", lambda: self._project(registry)))
-        return Pass(done=sum(done for done in outcomes if done is not None), failed=outcomes.count(None))
+        looked = self._attempt("registry", self._looks.run_once) if self._looks is not None else 0
+        done = sum(done for done in outcomes if done is not None)
+        return Pass(done=done, repaired=looked or 0, failed=[*outcomes, looked].count(None))
 
     def _attempt(self, what: str, work: Callable[[], int]) -> int | None:
         try:

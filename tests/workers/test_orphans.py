@@ -130,7 +130,7 @@ def test_a_local_job_of_a_terminated_run_is_stopped_by_its_worker(
     reconcile()  # a suspect
     reconcile()  # closed
     assert not world.runs.run(run.id).state.is_live
-    assert reconcile() == reconciler.Pass(done=0, failed=0)
+    assert reconcile() == reconciler.Pass(done=0, repaired=0, failed=0)
     assert state(world, row) == "open", "the reconciler cannot reach it"
     closed = time.monotonic()
     with orphans.stopping_orphans(world.steps, jobs):

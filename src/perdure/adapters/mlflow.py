@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from perdure.config import Settings, resolve_secret
 from perdure.errors import TrackingUnavailable
 from perdure.messages.pipeline import RunState
 from perdure.ports import PendingMetrics, PendingRelease, PendingRun, PendingVersion
+from perdure.registry import CHAMPION, VERSION_TAG, Seen, version_tags
 
-RUN_TAG, VERSION_TAG = "perdure.run_id", "perdure.version"
-CHAMPION = "champion"
+RUN_TAG = "perdure.run_id"
 LOADER = "perdure_predictor"  # the copy of `perdure.predictor` beside the model: a stock client needs no Perdure
 NEEDED = ("numpy", "polars", "xgboost")
 BATCH = 1000  # MLflow's own limit of metrics per call
@@ -101,8 +101,8 @@ class Tracking:
         version = pending.version
         with _translated():
             external = pending.external_id or self._find_version(pending) or self._register(pending)
-            for key, value in {**pending.tags, VERSION_TAG: str(version.number), "perdure.events": ", ".join(pending.events)}.items():
-                self._client.set_model_version_tag(version.model, external, key, value[:5000])
+            for key, value in version_tags(version.number, pending.tags, pending.events).items():
+                self._client.set_model_version_tag(version.model, external, key, value)
             if pending.metrics:
                 self._client.log_batch(
                     pending.external_run, metrics=[Metric(f"test/{key}", float(value), 0, 0) for key, value in pending.metrics.items()]
@@ -153,6 +153,30 @@ class Tracking:
         """Alias ``champion`` on the version that serves."""
         with _translated():
             self._client.set_registered_model_alias(release.release.model, CHAMPION, release.external_version)
+
+    def look(self, model: str, external: str | None) -> Seen:
+        """What is registered under *model*, with the tags of its version *external*."""
+        from mlflow.exceptions import MlflowException
+
+        with _translated():
+            try:
+                champion = self._client.get_registered_model(model).aliases.get(CHAMPION)
+                tags = self._client.get_model_version(model, external).tags if external is not None else {}
+            except MlflowException as err:
+                if err.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return Seen(there=False)
+        return Seen(there=True, champion=str(champion) if champion is not None else None, tags=tags)
+
+    def mend(self, model: str, external: str | None, tags: Mapping[str, str]) -> None:
+        """Make *external* the champion and set its tags; None: no version is the champion."""
+        with _translated():
+            if external is None:
+                self._client.delete_registered_model_alias(model, CHAMPION)
+                return
+            self._client.set_registered_model_alias(model, CHAMPION, external)
+            for name, value in tags.items():
+                self._client.set_model_version_tag(model, external, name, value)
 
 
 def _quiet(settings: Settings) -> None:

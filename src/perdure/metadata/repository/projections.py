@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from perdure.keys import identity
 from perdure.metadata import tables as t
 from perdure.metadata.repository import records
 from perdure.metadata.repository.rows import Rows
 from perdure.ports import PendingMetrics, PendingRelease, PendingRun, PendingVersion
+from perdure.registry import Expected, version_tags
 
 Kind = t.ProjectionKind
 
@@ -102,6 +105,57 @@ class ProjectionRows(Rows):
                 PendingRelease(release=records.release(row, number), external_version=str(external), digest="open")
                 for row, number, external in session.execute(query)
             ]
+
+    def expected(self, models: Sequence[str] | None = None) -> list[Expected]:
+        """Models that MLflow knows, by name, but for those of which something is still to be pushed: `perdure.registry.Told`."""
+        of_version, of_release, v, r = aliased(t.Projection), aliased(t.Projection), t.ModelVersion, t.Release
+        known = select(v.model).join(of_version, self._of(of_version, Kind.MODEL_VERSION, v.id)).where(v.tenant == self._tenant).distinct()
+        happened = select(func.count()).where(t.ModelEvent.model_version_id == v.id).correlate(v).scalar_subquery()
+        released = (
+            select(r.id, r.model, v.id.label("version"), v.number, of_version.external_id, of_release.object_id.label("pushed"))
+            .add_columns((of_version.digest == cast(happened, Text)).label("current"))
+            .join(v, v.id == r.model_version_id)
+            .outerjoin(of_version, self._of(of_version, Kind.MODEL_VERSION, v.id))
+            .outerjoin(of_release, self._of(of_release, Kind.RELEASE, r.id))
+            .where(r.tenant == self._tenant, r.until.is_(None))
+        )
+        if models is not None:
+            known, released = known.where(v.model.in_(models)), released.where(r.model.in_(models))
+        with self._database.transaction() as session:
+            names, serving = sorted(session.scalars(known)), {row.model: row for row in session.execute(released)}
+            return [
+                self._expected(session, name, serving.get(name))
+                for name in names
+                if name not in serving or (serving[name].pushed and serving[name].current)
+            ]
+
+    def _expected(self, session: Session, model: str, row: Any) -> Expected:
+        if row is None:
+            return Expected(model=model)
+        about = _about(session, row.version)
+        tags = version_tags(row.number, about["tags"], about["events"])
+        return Expected(model=model, release=row.id, external=row.external_id, tags=tags)
+
+    def repaired(self, expected: Expected, found: Sequence[str]) -> None:
+        """Record what was found to be wrong in MLflow's registry, in the audit."""
+        subject = expected.release or identity(self._tenant, "model", expected.model)
+        with self._database.transaction() as session:
+            after = {"model": expected.model, "champion": expected.external}
+            self._audit(session, "registry.repair", subject, "perdure", reason="; ".join(found), after=after)
+
+    def forget(self, model: str) -> None:
+        """Take all that was pushed of *model*, its versions and their runs as not pushed."""
+        v, p = t.ModelVersion, t.Projection
+        mine = (v.tenant == self._tenant, v.model == model)
+        objects = {
+            Kind.MODEL_VERSION: select(v.id).where(*mine),
+            Kind.RUN: select(v.run_id).where(*mine),
+            Kind.METRIC: select(t.StepRun.id).where(t.StepRun.run_id.in_(select(v.run_id).where(*mine))),
+            Kind.RELEASE: select(t.Release.id).where(t.Release.tenant == self._tenant, t.Release.model == model),
+        }
+        with self._database.transaction() as session:
+            for kind, keys in objects.items():
+                session.execute(delete(p).where(p.tenant == self._tenant, p.kind == kind, p.object_id.in_(keys)))
 
     def pushed(self, kind: str, object_id: UUID, digest: str, external_id: str | None = None) -> None:
         """Record what was pushed; None keeps the known external id."""
