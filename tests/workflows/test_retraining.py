@@ -22,6 +22,7 @@ from perdure.activities.guard import Guard
 from perdure.activities.retraining import RetrainingActivities
 from perdure.activities.runs import RunActivities
 from perdure.adapters.s3 import ObjectStore
+from perdure.adapters.schedules import apply
 from perdure.adapters.sources import StoredSources
 from perdure.config import Settings
 from perdure.errors import root
@@ -33,6 +34,8 @@ from perdure.metadata import tables as t
 from perdure.metadata.database import Database
 from perdure.metadata.repository import DeliveryRows, OutboxRows, RetrainingRows, RunRows
 from perdure.metadata.upgrade import upgrade
+from perdure.retraining.schedules import wanted
+from perdure.spec.pipeline import load
 from perdure.temporal import connect, ensure_search_attributes
 from perdure.workflows import policies
 from perdure.workflows.policies import MAIN, ROWS
@@ -308,6 +311,21 @@ async def test_a_date_is_written_down_and_pokes(world: World) -> None:
     poked: list[str] = []
     OutboxRows(world.database).deliver("poke", lambda ids: poked.extend(ids) or {})  # type: ignore[func-returns-value]
     assert model.handle.id in poked
+
+
+async def test_a_schedule_tells_the_data_cutoff(world: World) -> None:
+    model = world.model(triggers=[{"schedule": "@yearly"}])
+    spec = load(RunRows(world.database).pipeline(model.name).spec)
+    await apply(world.client, spec.name, spec.model_name, wanted(spec))
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    async with world.working():
+        await world.client.get_schedule_handle(f"schedule/{model.name}/0").trigger()
+        query = select(t.RetrainTrigger).where(t.RetrainTrigger.model == model.name)
+        with world.database.transaction() as session:
+            row = await model.until(lambda: session.scalars(query).one_or_none())
+    assert before < datetime.fromisoformat(row.detail["cutoff"]) < datetime.now(UTC) + timedelta(seconds=1)
+    assert (row.detail["text"], row.detail["overlap"]) == ("@yearly (UTC)", "skip")
+    await apply(world.client, spec.name, spec.model_name, [])
 
 
 async def test_a_backfill_runs_one_cutoff_after_the_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

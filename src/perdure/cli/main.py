@@ -59,9 +59,41 @@ def everywhere(
 
 def _assemble() -> None:
     """Add every group of commands; the order here is the order in the help."""
-    from perdure.cli import access, batch, campaigns, commands, database, datasets, labelers, logs, models, pipelines, runs, stack, watch
+    from perdure.cli import (
+        access,
+        batch,
+        campaigns,
+        commands,
+        database,
+        datasets,
+        experiments,
+        labelers,
+        logs,
+        models,
+        pipelines,
+        retraining,
+        runs,
+        stack,
+        watch,
+    )
 
-    for module in (stack, logs, pipelines, runs, watch, commands, datasets, models, batch, campaigns, labelers, access, database):
+    for module in (
+        stack,
+        logs,
+        pipelines,
+        runs,
+        watch,
+        commands,
+        datasets,
+        models,
+        experiments,
+        retraining,
+        batch,
+        campaigns,
+        labelers,
+        access,
+        database,
+    ):
         module.add(app)
 
 

@@ -17,16 +17,24 @@ File = Annotated[Path, typer.Argument(help="The specification (YAML or JSON), or
 def apply(file: File, actor: Actor = None, as_json: Json = False) -> None:
     """Store a pipeline, and the code beside it, as a version.
 
-    The same content again is the same version. Mistakes are told with their lines, and nothing is stored.
+    The same content again is the same version. Mistakes are told with their lines, and nothing is stored. Temporal's schedules become those
+    of the specification's triggers and monitor.
     """
+    from dataclasses import asdict
+
     from perdure import packaging
     from perdure.cli.clients import read_settings
+    from perdure.cli.schedules import sync
 
-    version = packaging.apply(file, read_settings(), actor=person(actor))
+    settings = read_settings()
+    version = packaging.apply(file, settings, actor=person(actor))
+    changes = sync(settings, version)
     if as_json:
-        emit(version)
+        emit({**asdict(version), "schedules": {each.id: each.done for each in changes}})
     else:
         note(f"{version.name} is at version {version.number} ({version.sha256[:12]})")
+        for each in changes:
+            note(f"  {each.id} is {each.done}")
         note(f"  start it: perdure run {version.name}")
 
 

@@ -31,13 +31,16 @@ def is_file(name: str) -> bool:
 def version_of(name: str, version: str | None, database: Database, settings: Settings, actor: str) -> PipelineVersion:
     """The pipeline version that *name* means; a file is applied first. Raises NotFound, InvalidInput."""
     from perdure import packaging
+    from perdure.cli.schedules import sync
     from perdure.metadata.repository import RunRows
 
     if not is_file(name):
         return RunRows(database).pipeline(name, version)
     if version is not None:
         raise InvalidInput("a file has no versions", field="version", remedy="name an applied pipeline, or leave --version out")
-    return packaging.apply(Path(name), settings, actor=actor)
+    found = packaging.apply(Path(name), settings, actor=actor)
+    sync(settings, found)
+    return found
 
 
 def parameters(pairs: Sequence[str]) -> dict[str, Any]:
