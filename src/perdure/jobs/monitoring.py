@@ -61,7 +61,8 @@ def reference(job: JobContext) -> Json:
     scores = _scored(job, manifest, time)
     made = {
         "version": 1,
-        "columns": {name: usual[name]["dtype"] for name in usual if name not in left_out and not usual[name].get("personal")},
+        "columns": {name: usual[name]["dtype"] for name in usual if name != target["column"] and not usual[name].get("personal")},
+        "personal": [name for name in usual if usual[name].get("personal")],
         "requests": {each.name: normals[each.name].as_json() for each in bins},
         "labels": {label.name: normals[label.name].as_json()} if label else {},
         **scores,
@@ -152,6 +153,7 @@ class _Look:
         found = drift.columns("requests", DriftKind.DATA, tested, normals, span, wanted)
         schema = {name: str(kind) for name, kind in rows.collect_schema().items()}
         types = {name.removeprefix(INPUT): kind for name, kind in schema.items() if name.startswith(INPUT)}
+        types = {name: kind for name, kind in types.items() if name not in self._known["personal"]}
         found = self._with_schema(found, "requests", DriftKind.DATA, self._known["columns"], types, window.rows)
         self._keep(found, normals, asked, span)
         answered = {name: each for name, each in counted.items() if name in scores}

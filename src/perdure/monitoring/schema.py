@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_KINDS = (("Int", "number"), ("UInt", "number"), ("Float", "number"), ("Decimal", "number"), ("Date", "time"), ("Time", "time"))
+_NUMBERS = ("Int", "UInt", "Float", "Decimal")
+_TEXTS = ("String", "Null", "Date", "Time")  # times are also told as text
 
 
 def differences(usual: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """What is broken, and what is only new, in columns and types *now* against *usual*, in words.
 
-    A column that is missing, or of another kind (number, text, time), is broken; another width of a number is none.
+    A column that is missing, or of another kind (number, text or time), is broken; another width of a number is none.
     """
     broken = [f"column {name} is missing" for name in usual if name not in now]
     broken += [
@@ -20,4 +21,4 @@ def differences(usual: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[
 
 
 def _kind(dtype: str) -> str:
-    return next((kind for start, kind in _KINDS if dtype.startswith(start)), "text" if dtype in ("String", "Null") else dtype)
+    return "number" if dtype.startswith(_NUMBERS) else "text" if dtype.startswith(_TEXTS) else dtype
