@@ -20,6 +20,7 @@ from perdure.ports import Compute
 from perdure.reconciler import Reconciler
 from perdure.registry import Looks
 from perdure.telemetry import configure_logs
+from perdure.workers.asking import asking
 
 EVERY = 2.0  # seconds between passes
 
@@ -44,6 +45,7 @@ def main(settings: Settings) -> None:
         rows = ProjectionRows(database)
         looks = Looks(rows, tracking) if tracking is not None else None
         reconciler = Reconciler(RunRows(database), StepRows(database), rows, executions, tracking, engines, looks)
+        stack.enter_context(asking(settings, database, executions))
         log.info("reconciler ready")
         while not stop.is_set():
             done = reconciler.run_once()

@@ -17,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from perdure.config import Settings
 from perdure.errors import TemporalUnavailable, root
 from perdure.messages.common import Json
+from perdure.messages.labeling import CampaignRequest
 from perdure.messages.retraining import ControllerRequest
 from perdure.temporal import connect
 
@@ -98,6 +99,20 @@ class TemporalExecutions:
         except (RPCError, RuntimeError, TimeoutError) as err:
             running.cancel()
             raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
+
+    def start_campaign(self, campaign: str, workflow_id: str, requested_by: str) -> None:
+        """Start the workflow of a campaign that is open in rows, unless it runs. Raises TemporalUnavailable."""
+        request = CampaignRequest(campaign=campaign, requested_by=requested_by)
+        try:
+            asyncio.run_coroutine_threadsafe(self._start("LabelingCampaign", request, workflow_id), self._loop).result(ANSWER)
+        except (RPCError, RuntimeError, TimeoutError) as err:
+            raise TemporalUnavailable(f"Temporal does not answer: {err}") from err
+
+    async def _start(self, kind: str, request: object, workflow_id: str) -> None:
+        client = await self._connected()
+        await client.start_workflow(
+            kind, request, id=workflow_id, task_queue="perdure", id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING
+        )
 
     async def _poke_all(self, workflow_ids: list[str]) -> dict[str, str]:
         client = await self._connected()

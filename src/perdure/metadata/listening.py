@@ -14,6 +14,8 @@ from perdure.metadata.database import connect_args, url
 OUTBOX = "perdure_outbox"
 TRAFFIC = "perdure_traffic"
 """Releases or shares of the traffic have changed."""
+FEEDBACK = "perdure_feedback"
+"""Somebody said that a prediction is wrong."""
 
 
 class Listener:

@@ -22,6 +22,7 @@ from perdure.keys import identity
 from perdure.messages.common import Json
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
+from perdure.metadata.listening import FEEDBACK
 from perdure.metadata.repository.rows import Rows
 from perdure.predictions import Prediction, parse
 
@@ -133,6 +134,8 @@ class FeedbackRows(Rows):
                 added.append({"id": id, "prediction_id": place[0], "principal": place[1], "created_at": made, **values})
                 told.append(Receipt(prediction_id=item.prediction_id, id=id))
             self._add_all(session, f, added)
+            if any(each["verdict"] is t.Verdict.WRONG for each in added):
+                session.execute(select(func.pg_notify(FEEDBACK, "")))
         return told
 
     def since(self, model: str, sequence: int, limit: int = 10_000) -> list[Json]:
