@@ -34,7 +34,7 @@ class World:
     rows: int = 200  # an hour
     daily: float = 0.3  # amplitude over a day
     weekly: float = 0.3  # amplitude over a week
-    lasting: float = 0.15  # standard deviation of the autoregressive part
+    lasting: float = 0.1  # standard deviation of the autoregressive part
     memory: float = 0.95  # its correlation from one hour to the next
     common: float = 0.3  # share of its variance that all features have together
     weeks: int = 8  # that the reference was taken from

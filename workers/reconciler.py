@@ -14,12 +14,14 @@ from perdure.adapters.ray_jobs import RayJobs
 from perdure.adapters.s3 import ObjectStore
 from perdure.adapters.temporal import TemporalExecutions
 from perdure.config import Settings
+from perdure.errors import Transient
 from perdure.metadata.database import Database
 from perdure.metadata.repository import ProjectionRows, RunRows, StepRows
 from perdure.ports import Compute
 from perdure.reconciler import Reconciler
 from perdure.registry import Looks
 from perdure.telemetry import configure_logs
+from perdure.workers import drift_gauges
 from perdure.workers.asking import asking
 
 EVERY = 2.0  # seconds between passes
@@ -52,6 +54,8 @@ def main(settings: Settings) -> None:
             pushed.inc(done.done)
             repaired.inc(done.repaired)
             failing.set(done.failed)
+            with contextlib.suppress(Transient):
+                drift_gauges.show(database)
             stop.wait(EVERY)
 
 
