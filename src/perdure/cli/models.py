@@ -1,15 +1,18 @@
-"""``models``, ``predict``, ``lineage``: what was trained, what serves, what it says, and what it was made of."""
+"""``models``, ``predict``, ``lineage``, ``rollback``: what was trained, what serves, what it says, and what it was made of."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
 from perdure.cli.output import Json, emit, emit_rows, fields, figures, note, table, when
+from perdure.cli.people import Actor, person
 
 PANEL = "Models"
+TRIES = 3
 models = typer.Typer(help="List models; show one with its versions and releases.", invoke_without_command=True)
 
 
@@ -103,35 +106,42 @@ def predict(
 
 
 def lineage(
-    model: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="A model, or one version of it.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]|PREDICTION", help="A model, one version of it, or a prediction's id.")],
     at: Annotated[
         str | None,
-        typer.Option(help="The version that answered then: a date or time (ISO 8601), local unless it has an offset."),
+        typer.Option(help="As it was then: a date or time (ISO 8601), local unless it has an offset."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what a model was made of, and who released it when.
+    """Tell what a model was made of, who released it when, and what else took part in serving.
 
-    Without a version: of the one that answers now, or answered at a past time.
+    Without a version: of the one that answers now, or answered at a past time. Of a prediction: which version made it, as what, and who
+    said what of it when.
     """
     from perdure.cli.clients import read_settings
     from perdure.cli.scoring import versioned
     from perdure.errors import InvalidInput
     from perdure.metadata.database import Database
     from perdure.metadata.queries import lineage as find
+    from perdure.metadata.queries import serving_at
 
+    if "." in model:  # which no model's name has
+        _prediction(model, moment(at), as_json=as_json)
+        return
     name, number = versioned(model)
     if number is not None and at is not None:
         raise InvalidInput("a version and a time are two questions", field="--at", remedy="leave one of them out")
     with Database.open(read_settings()) as database:
         found = find(database, name, number, moment(at))
+        serving = serving_at(database, name, moment(at) or datetime.now(UTC))
     if as_json:
-        emit(found)
+        emit({**vars(found), "serving": serving})
         return
     origin = found.origin
     fields(
         {
             "model": f"{found.model} version {found.number}",
+            "serving": ", ".join(_served(row) for row in serving) or "nothing",
             "trained": f"{when(origin['trained_at'])} by run {origin['run']}, asked for by {origin['requested_by']}",
             "pipeline": f"{origin['pipeline']} version {origin['pipeline_version']} ({origin['pipeline_sha256'][:12]})",
             "code": f"{origin['code_sha256'] or 'none'}{' commit ' + origin['git_commit'] if origin['git_commit'] else ''}",
@@ -150,6 +160,81 @@ def lineage(
         [(when(r["since"]), when(r["until"]) or "now", r["actor"], r["reason"], _votes(r["votes"])) for r in found.releases],
         empty="this version was never released",
     )
+
+
+def _prediction(id: str, at: datetime | None, *, as_json: bool) -> None:
+    """Tell who made a prediction, and what was said of it."""
+    from perdure.cli.clients import read_settings
+    from perdure.metadata.database import Database
+    from perdure.metadata.queries import show_prediction
+
+    with Database.open(read_settings()) as database:
+        found = show_prediction(database, id, at)
+    if as_json:
+        emit(found)
+        return
+    origin = found.origin
+    fields(
+        {
+            "prediction": found.id,
+            "model": f"{found.model} version {found.version}",
+            "made": when(found.at),
+            "served": ", ".join(_served(row) for row in found.served) or "no row of then",
+            "trained": f"{when(origin['trained_at'])} by run {origin['run']}, asked for by {origin['requested_by']}",
+            "dataset": f"{origin['dataset']}/{origin['dataset_version']}, {origin['manifest_uri']}",
+            "predictor": f"{origin['predictor_sha256']} {origin['predictor_uri']}",
+        }
+    )
+    print()
+    table(
+        ("when", "who", "says", "comment"),
+        [(when(r["at"]), r["who"], r["verdict"] or f"it is {r['value']}", r["comment"]) for r in found.said],
+        empty="nobody has said anything of it",
+    )
+
+
+def _served(row: dict[str, Any]) -> str:
+    """One row of ``serving_history`` in words."""
+    share = f" {row['share']:g} %" if row["share"] is not None else ""
+    return f"version {row['version']} as {row['role']}{share} since {when(row['since'])}"
+
+
+def rollback(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    reason: Annotated[str, typer.Option("--reason", "-m", help="Why; recorded with the release.", show_default=False)],
+    to: Annotated[int | None, typer.Option(help="The version that serves then; default: the one released before.")] = None,
+    actor: Actor = None,
+    as_json: Json = False,
+) -> None:
+    """Let the version that was released before serve again.
+
+    One transaction of rows: serving processes keep that version loaded, so they switch at once. A candidate takes part no longer, and
+    every promotion of the model that is under way is refused.
+    """
+    from uuid import uuid4
+
+    from perdure.cli.clients import read_settings
+    from perdure.errors import InvalidInput, StoreUnavailable
+    from perdure.metadata.database import Database
+    from perdure.metadata.repository import RollbackRows
+
+    if not reason.strip():
+        raise InvalidInput("a rollback needs a reason", field="--reason", remedy="say in a few words what was wrong")
+    command = str(uuid4())  # one over all tries: a commit whose answer was lost counts once
+    with Database.open(read_settings()) as database:
+        rows = RollbackRows(database)
+        for attempt in range(1, TRIES + 1):
+            try:
+                release = rows.rollback(model, to=to, reason=reason.strip(), actor=person(actor), command_id=command)
+                break
+            except StoreUnavailable:
+                if attempt == TRIES:
+                    raise
+                time.sleep(attempt)
+    if as_json:
+        emit(release)
+    else:
+        note(f"version {release.number} of {model} serves since {when(release.since)}")
 
 
 def moment(text: str | None, option: str = "--at") -> datetime | None:
@@ -171,5 +256,5 @@ def _votes(votes: object) -> str:
 def add(app: typer.Typer) -> None:
     """Add these commands."""
     app.add_typer(models, name="models", rich_help_panel=PANEL)
-    for command in (predict, lineage):
+    for command in (predict, lineage, rollback):
         app.command(rich_help_panel=PANEL)(command)
