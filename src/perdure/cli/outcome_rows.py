@@ -1,0 +1,118 @@
+"""Outcomes in a file of a person: csv or parquet, read in batches, with what is wrong told by row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from perdure.metadata.repository.feedback import FeedbackRows, NewOutcome
+
+BATCH = 1_000
+_COLUMNS = ("prediction_id", "value", "observed_at")
+_TOLD = 100  # refused rows that are kept to be told
+
+
+@dataclass(kw_only=True)
+class Loaded:
+    """What came of a file. ``refused`` holds the first ones, with their rows (the first row of data is 1)."""
+
+    rows: int = 0
+    new: int = 0
+    duplicates: int = 0
+    wrong: int = 0
+    refused: list[dict[str, Any]] = field(default_factory=list)
+
+    def refuse(self, row: int, why: str) -> None:
+        """This row was not taken."""
+        self.wrong += 1
+        if len(self.refused) < _TOLD:
+            self.refused.append({"row": row, "error": why})
+
+
+def load(path: Path, model: str, source: str, rows: FeedbackRows, *, text: bool) -> Iterator[Loaded]:
+    """Store the outcomes of the file, a thousand a transaction; what came of it so far, after each. Raises InvalidInput.
+
+    A file that was loaded in part is loaded again: what is there already changes nothing.
+    """
+    done = Loaded()
+    lines = enumerate(_lines(path), 1)
+    while batch := list(islice(lines, BATCH)):
+        items: list[tuple[int, NewOutcome]] = []
+        for number, line in batch:
+            try:
+                items.append((number, _outcome(line, model, source, text=text)))
+            except ValueError as err:
+                done.refuse(number, str(err))
+        for (number, _), receipt in zip(items, rows.outcomes([item for _, item in items]) if items else [], strict=True):
+            if receipt.error is not None:
+                done.refuse(number, receipt.error)
+            done.duplicates += receipt.duplicate
+            done.new += receipt.error is None and not receipt.duplicate
+        done.rows += len(batch)
+        yield done
+
+
+def _outcome(line: dict[str, Any], model: str, source: str, *, text: bool) -> NewOutcome:
+    """The outcome that a line holds. Raises ValueError."""
+    from perdure.metadata.repository.feedback import NewOutcome
+
+    id, value, at = line.get("prediction_id"), line.get("value"), line.get("observed_at")
+    if not isinstance(id, str) or id.partition(".")[0] != model:
+        raise ValueError(f"{str(id)[:120]!r} is no prediction of the model {model!r}")
+    if value is None or value == "" or value != value:
+        raise ValueError("there is no value")
+    if isinstance(value, str):
+        value = value if text else _number(value)
+    if not isinstance(value, str | int | float | bool) or (isinstance(value, float) and value in (float("inf"), -float("inf"))):
+        raise ValueError(f"{str(value)[:100]!r} is no text and no number")
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at) if at else None
+    if at is not None and at.tzinfo is None:
+        raise ValueError(f"observed_at has no time zone: {at}")
+    return NewOutcome(prediction_id=id, value=value, source=source, observed_at=at)
+
+
+def _number(text: str) -> str | int | float:
+    """A number where the text is one as JSON writes it."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else text
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        from pyarrow import ArrowInvalid, parquet
+
+        try:
+            with parquet.ParquetFile(path) as file:
+                _check(path, file.schema_arrow.names)
+                for batch in file.iter_batches(BATCH, columns=[name for name in _COLUMNS if name in file.schema_arrow.names]):
+                    yield from batch.to_pylist()
+        except (ArrowInvalid, OSError) as err:
+            raise InvalidInput(f"{path} is no parquet file: {err}", field="file") from err
+        return
+    try:
+        with path.open(newline="", encoding="utf-8") as opened:
+            reader = csv.DictReader(opened)
+            _check(path, reader.fieldnames or [])
+            yield from reader
+    except (OSError, UnicodeError, csv.Error) as err:
+        raise InvalidInput(f"{path} cannot be read: {err}", field="file", remedy="write csv in UTF-8, or parquet") from err
+
+
+def _check(path: Path, names: Any) -> None:
+    if missing := [name for name in _COLUMNS[:2] if name not in names]:
+        raise InvalidInput(
+            f"{path} lacks the columns {', '.join(missing)}", field="file", remedy="columns: prediction_id, value, and observed_at if known"
+        )
