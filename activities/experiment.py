@@ -71,6 +71,7 @@ class ExperimentActivities:
                 engine=Engine.LOCAL,
                 stall=spec.stall,
                 setting="promote.rollout.experiment.stall",
+                detail={"phase": "experiment"},
             )
         )
         assert end.result is not None, "only training pauses"

@@ -23,6 +23,7 @@ PHASES = {
     "evaluate": "scoring",
     "select": "choosing whom to ask about",
     "people": "people compare",
+    "experiment": "comparing versions by their outcomes; perdure experiments show MODEL",
     "score": "scoring",
 }
 
