@@ -14,11 +14,38 @@ depends_on = None
 STEPS = ("prepare", "train", "evaluate", "label", "promote")
 
 
+SERVING_HISTORY = """
+CREATE VIEW serving_history AS
+SELECT r.tenant, r.model, v.number AS version, 'release' AS role, true AS answers, NULL::double precision AS share, r.since, r.until,
+       r.actor, r.reason, r.id AS row_id, r.promotion_id, v.id AS model_version_id
+FROM release r
+JOIN model_version v ON v.id = r.model_version_id
+UNION ALL
+SELECT c.tenant, c.model, v.number, c.kind, c.kind IN ('canary', 'arm'), c.share, c.since, c.until,
+       p.requested_by, c.outcome, c.id, c.promotion_id, v.id
+FROM traffic c
+JOIN model_version v ON v.id = c.model_version_id
+JOIN promotion p ON p.id = c.promotion_id
+"""
+
+FEEDBACK_HISTORY = """
+CREATE VIEW feedback_history AS
+SELECT f.tenant, f.model, f.version, f.prediction_id, 'feedback' AS kind, f.principal AS who, f.verdict, f.comment,
+       NULL::jsonb AS value, f.created_at AS at, NULL::timestamptz AS observed_at
+FROM feedback f
+UNION ALL
+SELECT o.tenant, o.model, split_part(o.prediction_id, '.', 2)::integer, o.prediction_id, 'outcome', o.source, NULL, '',
+       o.value -> 'value', o.received_at, o.observed_at
+FROM outcome o
+"""
+
+
 def _allow_steps(*steps: str) -> None:
     """Let `step_run.step` and `run.recompute_from` hold these values."""
     for table, column in (("step_run", "step"), ("run", "recompute_from")):
         op.drop_constraint(op.f(f"ck_{table}_stepkind"), table, type_="check")
         op.create_check_constraint(op.f(f"ck_{table}_stepkind"), table, sa.column(column).in_(steps))
+
 
 EVENTS = ("trained", "evaluated", "refused", "released", "retired")
 
@@ -339,9 +366,13 @@ def upgrade() -> None:
     )
     op.add_column("release", sa.Column("rolled_back_id", sa.Uuid(), nullable=True))
     op.create_foreign_key(op.f("fk_release_rolled_back_id"), "release", "release", ["rolled_back_id"], ["id"])
+    op.execute(SERVING_HISTORY)
+    op.execute(FEEDBACK_HISTORY)
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW feedback_history")
+    op.execute("DROP VIEW serving_history")
     op.drop_column("dataset_version", "scored_rows")
     op.drop_constraint(op.f("fk_release_rolled_back_id"), "release", type_="foreignkey")
     op.drop_column("release", "rolled_back_id")

@@ -12,7 +12,7 @@ from perdure.config import Settings
 from perdure.metadata import tables as t
 from perdure.metadata.database import url
 from perdure.metadata.upgrade import config, upgrade
-from perdure.metadata.views import model_origin, release_history
+from perdure.metadata.views import feedback_history, model_origin, release_history, serving_history
 from tests.metadata.conftest import Fresh
 
 
@@ -62,7 +62,7 @@ def test_every_enum_has_its_check(connection: Connection) -> None:
 
 
 def test_views_have_the_columns_that_queries_read(connection: Connection) -> None:
-    for view in (release_history, model_origin):
+    for view in (release_history, model_origin, serving_history, feedback_history):
         assert {column["name"] for column in inspect(connection).get_columns(view.name)} == set(view.columns.keys())
 
 

@@ -14,8 +14,9 @@ from perdure.gateway.limits import BodyLimit
 from perdure.gateway.pages import approvals as approval_pages
 from perdure.gateway.pages import campaigns as campaign_pages
 from perdure.gateway.pages import label, login, shell
+from perdure.gateway.pages import models as model_pages
 from perdure.gateway.parts import Parts
-from perdure.gateway.routes import answers, approvals, campaigns, commands, deliveries, events, feedback, hooks, imports
+from perdure.gateway.routes import answers, approvals, campaigns, commands, deliveries, events, feedback, hooks, imports, models
 
 DESCRIPTION = (
     "Labeling campaigns, the answers that people give, web hooks of their tools, and votes on releases. "
@@ -59,9 +60,10 @@ def make_app(settings: Settings) -> FastAPI:
         imports.router,
         commands.router,
         deliveries.router,
+        models.router,
     )
     for router in (*routers, approvals.router):
         app.router.routes += router.routes  # tried in this order; a router within a router would be searched twice at every request
-    for router in (label.router, login.router, campaign_pages.router, approval_pages.router, shell.files):
+    for router in (label.router, login.router, campaign_pages.router, model_pages.router, approval_pages.router, shell.files):
         app.include_router(router)
     return app

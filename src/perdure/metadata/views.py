@@ -1,12 +1,13 @@
 """The SQL views that answer who served when, made of what, released by whom. Migrations create them; here they get names in Python.
 
 ``SELECT version, actor FROM release_history WHERE model = 'm' AND since <= :t AND (until IS NULL OR until > :t)`` says which version
-answered at *t*; ``model_origin`` has one row per model version with all that it was trained on.
+answered at *t*; ``model_origin`` has one row per model version with all that it was trained on. ``serving_history`` also has what took part
+beside the released version (``answers``: whether callers got its answers), ``feedback_history`` what people said and what turned out true.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, DateTime, Double, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 _views = MetaData()  # apart from the tables': migrations are not compared with views
@@ -37,4 +38,26 @@ model_origin = Table(
     Column("trained_at", _moment),
     Column("model_version_id", Uuid),
     Column("run_id", Uuid),
+)
+
+serving_history = Table(
+    "serving_history",
+    _views,
+    *(Column(name, Text) for name in ("tenant", "model", "role", "actor", "reason")),
+    Column("version", Integer),
+    Column("answers", Boolean),
+    Column("share", Double),
+    Column("since", _moment),
+    Column("until", _moment),
+    *(Column(name, Uuid) for name in ("row_id", "promotion_id", "model_version_id")),
+)
+
+feedback_history = Table(
+    "feedback_history",
+    _views,
+    *(Column(name, Text) for name in ("tenant", "model", "prediction_id", "kind", "who", "verdict", "comment")),
+    Column("version", Integer),
+    Column("value", JSONB),
+    Column("at", _moment),
+    Column("observed_at", _moment),
 )

@@ -16,7 +16,7 @@ from perdure.gateway.parts import Shared
 from perdure.metadata.repository.access import sha256
 
 router = pages()
-_HOMES = {"label": "/label", "campaign:read": "/campaigns", "promote:approve": "/approvals"}
+_HOMES = {"label": "/label", "campaign:read": "/campaigns", "promote:approve": "/approvals", "model:read": "/models"}
 
 
 def home_of(scopes: frozenset[str]) -> str:

@@ -64,6 +64,7 @@ class _With:
 
 
 Labeling = Annotated[Visitor, Depends(_With("label"))]
+ModelReading = Annotated[Visitor, Depends(_With("model:read"))]
 Reading = Annotated[Visitor, Depends(_With("campaign:read"))]
 Commanding = Annotated[Visitor, Depends(_With("campaign:write"))]
 Judging = Annotated[Visitor, Depends(_With("adjudicate"))]

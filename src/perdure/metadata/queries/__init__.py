@@ -3,6 +3,7 @@
 from perdure.metadata.queries.approvals import ApprovalDetail, decided_approvals, open_approvals
 from perdure.metadata.queries.campaigns import SnapshotDetail, campaign_progress, campaign_snapshot, list_campaigns, named_task
 from perdure.metadata.queries.datasets import DatasetSummary, DatasetVersionDetail, list_datasets, show_dataset
+from perdure.metadata.queries.history import ModelHistory, PredictionDetail, VersionFeedback, model_history, serving_at, show_prediction
 from perdure.metadata.queries.models import (
     Lineage,
     ModelDetail,
@@ -26,14 +27,17 @@ __all__ = [
     "Disputed",
     "Lineage",
     "ModelDetail",
+    "ModelHistory",
     "ModelSummary",
     "PipelineSummary",
+    "PredictionDetail",
     "PromotionDetail",
     "RoundDetail",
     "RunDetail",
     "RunSummary",
     "SnapshotDetail",
     "StepDetail",
+    "VersionFeedback",
     "VersionSummary",
     "Work",
     "campaign_agreement",
@@ -47,10 +51,13 @@ __all__ = [
     "list_models",
     "list_pipelines",
     "list_runs",
+    "model_history",
     "named_task",
     "open_approvals",
+    "serving_at",
     "show_dataset",
     "show_model",
+    "show_prediction",
     "show_run",
     "work_for",
 ]
