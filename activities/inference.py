@@ -13,7 +13,7 @@ from perdure.errors import InvalidInput
 from perdure.keys import digest
 from perdure.messages.common import Json, StepRunRef
 from perdure.messages.inference import BatchPlan, BatchRequest, OpenBatch, Pinned, Scored, ShardDone
-from perdure.messages.jobs import Engine, JobKind, JobRequest
+from perdure.messages.jobs import Engine, JobKind, JobRequest, Resources
 from perdure.messages.pipeline import StepKind
 from perdure.ports import Batch, Batches, Datasets, Models, Run, Runs, StepRun, Steps
 from perdure.spec.pipeline import load
@@ -148,7 +148,14 @@ class InferenceActivities:
     ) -> Json:
         name = f"{phase}-{index}"
         request = JobRequest(
-            job=f"{step.id}-{name}", kind=kind, storage=self._storage, spec=run.spec, inputs=inputs, code=run.pipeline.code, index=index
+            job=f"{step.id}-{name}",
+            kind=kind,
+            storage=self._storage,
+            spec=run.spec,
+            inputs=inputs,
+            code=run.pipeline.code,
+            index=index,
+            resources=Resources(driver_cpus=1),  # what Ray gives it, on any node: it computes itself
         )
         end = self._jobs.run(
             Watched(

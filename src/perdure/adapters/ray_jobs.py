@@ -52,7 +52,11 @@ class RayJobs:
             "POST",
             "/api/jobs/",
             # `exec`, so that the job's parent is Ray's supervisor, with which it dies. Credentials come from the node, never from here.
-            json={"submission_id": submission.id, "entrypoint": f"exec {entrypoint}", "entrypoint_num_cpus": 0},
+            json={
+                "submission_id": submission.id,
+                "entrypoint": f"exec {entrypoint}",
+                "entrypoint_num_cpus": submission.resources.driver_cpus,
+            },
             timeout=_SUBMISSION,
         )
         if answer.status_code != 200 and self._find(submission.id) is None:  # else another attempt was faster

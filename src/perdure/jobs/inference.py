@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from perdure.errors import DataRejected, InvalidInput, SchemaBroken
 from perdure.jobs.context import JobContext
-from perdure.jobs.preparation.columns import typed
+from perdure.jobs.preparation.columns import FAILURES, Failures, failing, typed
 from perdure.jobs.preparation.limits import failures as merged
 from perdure.jobs.preparation.quarantine import Quarantine, without
 from perdure.jobs.preparation.ranges import partitioned
@@ -126,6 +126,7 @@ def score(job: JobContext) -> Json:
     for each in shard["ranges"]:
         for parsed in source.read(each, inputs["fields"]):
             frame, unfit = typed(parsed.rows, model.schema)
+            unfit = pl.concat([unfit, _infinite(model, frame)])
             aside.add(parsed.rows, unfit)
             aside.unreadable(parsed.unreadable)
             good = without(frame, unfit)
@@ -148,6 +149,26 @@ def _model(job: JobContext) -> Predictor:
     except PredictorError as err:
         raise InvalidInput(f"the model cannot be loaded: {err}", field="model", remedy="score with another version") from None
     return made
+
+
+def _infinite(model: Predictor, frame: pl.DataFrame) -> Failures:
+    """Infinite values in rows that the model cannot score for that; a transform may well know what to do with them."""
+    columns = [series for series in frame.get_columns() if series.dtype.is_float()]
+    found = pl.concat(
+        [pl.DataFrame(schema=FAILURES), *(failing(each.is_infinite().fill_null(False), each.name, "is infinite", each) for each in columns)]
+    )
+    rows = found["row"].unique().sort().to_list()
+    if not rows or _scores(model, frame[rows]):
+        return found.clear()
+    return found.filter(pl.col("row").is_in([row for row in rows if not _scores(model, frame[[row]])]))
+
+
+def _scores(model: Predictor, frame: pl.DataFrame) -> bool:
+    try:
+        model.predict(frame)
+    except PredictorError:
+        return False
+    return True
 
 
 def _scored(job: JobContext, model: Predictor, frame: pl.DataFrame) -> pl.DataFrame:

@@ -47,7 +47,8 @@ class Engine(StrEnum):
 class Resources:
     """What a job's worker group asks of the cluster. Units: workers, cores, GPUs per worker.
 
-    ``allow_cpu``: where the cluster has no such GPU, the job may go without.
+    ``allow_cpu``: where the cluster has no such GPU, the job may go without. ``driver_cpus`` are the cores of the job's own process: with
+    some it runs on whichever node has them, without on the head.
     """
 
     workers: int = 1
@@ -56,6 +57,7 @@ class Resources:
     accelerator: str | None = None
     memory_mb: int | None = None
     allow_cpu: bool = False
+    driver_cpus: float = 0
 
 
 @dataclass(frozen=True, kw_only=True)
