@@ -19,7 +19,7 @@ from perdure.spec.monitor import Monitor
 from perdure.spec.pipeline import load
 
 SOURCE = "perdure/monitor"
-TYPES = {DriftKind.DATA: "data", DriftKind.LABEL: "label", DriftKind.CONCEPT: "prediction", DriftKind.QUALITY: "quality"}
+TYPES = {DriftKind.DATA: "drift.data", DriftKind.LABEL: "drift.label", DriftKind.CONCEPT: "drift.prediction", DriftKind.QUALITY: "quality"}
 _OF_DATA = ("training", "training-labels")  # monitors of a dataset version, not of a window
 
 
@@ -118,7 +118,7 @@ def _event(
     return DriftEvent(
         source=SOURCE,
         event_id=f"{version.model}/{version.number}/{monitor}/{about}",
-        type=f"ai.perdure.drift.{TYPES[kind]}.v1",
+        type=f"ai.perdure.{TYPES[kind]}.v1",
         model=version.model,
         kind=kind,
         monitor=monitor,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from perdure.errors import NotFound
 from perdure.messages.common import Json
@@ -37,7 +38,7 @@ def last_said(database: Database, model: str | None = None) -> list[Said]:
     e = t.DriftEvent
     names = list(Said.__dataclass_fields__)
     query = select(*(getattr(e, name) for name in names)).where(e.tenant == database.tenant)
-    query = query.distinct(e.model, e.monitor).order_by(e.model, e.monitor, e.received_at.desc(), e.id)
+    query = query.ext(distinct_on(e.model, e.monitor)).order_by(e.model, e.monitor, e.received_at.desc(), e.id)
     with database.transaction() as session:
         if model is not None:
             known = select(t.ModelVersion.id).where(t.ModelVersion.tenant == database.tenant, t.ModelVersion.model == model).limit(1)
