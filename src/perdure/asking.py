@@ -16,11 +16,13 @@ from perdure.errors import PerdureError
 from perdure.labeling.ports import CampaignRow, NewTask
 from perdure.messages.common import Json
 from perdure.metadata.repository.asking import Wanted
+from perdure.predictions import parse
 from perdure.serving.questions import FLAGGED, task
 
 POLL = 5.0  # seconds between passes that nobody asked for
 RUNNING = 30.0  # seconds between looks whether a campaign's workflow runs
-_FIRST, _LONGEST = 0.25, 600.0  # seconds between tries to find a prediction, which comes into the log some seconds after its answer
+_SOON, _LONGEST = 0.25, 600.0  # seconds between tries to find a prediction, which comes into the log some seconds after its answer
+_YOUNG = 10.0  # seconds for which it is tried often
 
 log = logging.getLogger("perdure.asking")
 
@@ -105,7 +107,8 @@ class Asking:
             return 0
         found = {row["id"]: row for row in self._find(wanted.model, due)}
         for id in due:
-            pause = min(_LONGEST, max(_FIRST, 2 * self._missing.get(id, (0.0, 0.0))[1]))
+            before = self._missing.get(id, (0.0, 0.0))[1]
+            pause = _SOON if time.time() - parse(id).at.timestamp() < _YOUNG else min(_LONGEST, max(_SOON, 2 * before))
             if id in found:
                 self._missing.pop(id, None)
             else:

@@ -131,7 +131,7 @@ class ServingSettings(_Group):
 class InferenceSettings(_Group):
     """The inference log: what serving processes keep of predictions."""
 
-    seconds: float = Field(2.0, gt=0, description="seconds between two commits of a process; a kill loses less, see docs/feedback.md")
+    seconds: float = Field(1.0, gt=0, description="seconds between commits of a process, where these are quick; a kill loses less")
     spool_bytes: int = Field(1 << 30, ge=1 << 20, description="bytes on the local disk that may wait for S3; more are dropped, and counted")
     secret: str | None = Field(None, description="secret reference of what personal values are hashed with; unset: they are dropped")
 

@@ -1,7 +1,7 @@
 """The inference log: predictions become rows of a Delta table for each model, without an answer ever waiting for it.
 
 ``record`` puts them into a queue; a thread writes the queue into the spool (`perdure.serving.spool`) every 50 ms; another commits what lies
-there every few seconds. A ``kill -9`` costs what was in the queue, so the answers of the last 50 ms; how many that were is counted by who
+there every second, or more seldom where commits take long. A ``kill -9`` costs what was in the queue, so the answers of the last 50 ms; how many that were is counted by who
 comes after. A segment of the spool is one batch of its process in the table's log, so committing it again changes nothing.
 """
 
@@ -34,6 +34,8 @@ MOST_ROWS = 100_000  # of one commit
 ADOPT_SECONDS = 60.0  # between looks for what dead processes left
 COMPACT_SECONDS = 900.0
 _LONGEST = 30.0  # seconds between tries while S3 is away
+_REST = 4.0  # times as long as a round of commits took is waited until the next one, so that many models cost no more than a fifth of the time
+_REST_MOST = 15.0
 
 log = logging.getLogger("perdure.serving.log")
 rows_total = Counter("perdure_inference_log_rows", "Predictions by what became of them in the log", ["became"])  # logged | dropped | lost
@@ -63,7 +65,7 @@ class Keeping:
 
     root: Path
     most_bytes: int = 1 << 30
-    seconds: float = 2.0
+    seconds: float = 1.0
     hashed: Hash | None = None
 
 
@@ -181,6 +183,7 @@ class InferenceLog:
 
     def _attempt(self, work: Callable[[], None], pause: float) -> float:
         """Seconds until the next attempt: longer each time while a part is away."""
+        began = time.monotonic()
         try:
             work()
         except PerdureError as err:
@@ -189,7 +192,7 @@ class InferenceLog:
         except Exception as err:
             log.exception("the inference log waits", extra={"error": bounded(str(err), 500)})
             return min(_LONGEST, max(self._keeping.seconds, pause) * 2)
-        return self._keeping.seconds
+        return max(self._keeping.seconds, min(_REST_MOST, _REST * (time.monotonic() - began)))
 
     def _flush(self) -> None:
         with self._files:
