@@ -36,7 +36,8 @@ ROWS = [
     row("a1", 1, "ann", "ham"),
     row("a2", 1, "ann", "spam", hours=30),
     row("b1", 1, "bob", "ham"),
-    row("c1", 1, None, "ham"),
+    row("c1", 1, "cat", "ham"),
+    row("n1", 1, None, "ham"),  # no part of the experiment
     row("x1", 2, "xan", "spam", "arm"),
     row("x2", 2, "xan", "ham", "arm"),
     row("y1", 2, "yve", "1", "arm", hours=47.9),
@@ -59,6 +60,7 @@ OUTCOMES = [
     told("x2", None),
     told("y1", 1),
     told("m1", "ham"),
+    told("n1", "ham"),
     told("z1", "ham"),
     told("nobody", "ham"),
 ]
@@ -88,14 +90,14 @@ def model(objects: ObjectStore) -> str:
     name = f"m{uuid4().hex[:8]}"
     log = DeltaLog(objects, objects.uri(f"inference/{name}"))
     frame = pl.DataFrame(ROWS, schema_overrides={"version": pl.Int32, "unit": pl.String})
-    assert log.append(frame[:6], "one", 1)
-    assert log.append(frame[6:], "other", 1)
+    assert log.append(frame[:7], "one", 1)
+    assert log.append(frame[7:], "other", 1)
     return name
 
 
 def test_a_unit_counts_once_with_the_mean_of_its_rows(objects: ObjectStore, model: str) -> None:
     found = look(objects, model, OUTCOMES)
-    # ann has one of two right; bob's correction counts; c1 named no unit and is one of its own
+    # ann has one of two right; bob's correction counts, and cat's does not, as it came too late
     assert found["champion"] == {"version": 1, "seen": 3, "rows": 4, "judged": 4, "units": 3, "mean": pytest.approx(0.5), "variance": 0.25}
     # xan's second outcome says nothing; a class that is a number is the same as text
     assert found["challenger"] == {"version": 2, "seen": 2, "rows": 3, "judged": 2, "units": 2, "mean": 1.0, "variance": 0.0}

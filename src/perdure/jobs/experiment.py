@@ -33,8 +33,9 @@ def figures(job: JobContext) -> Json:
     version, role = pl.col("version"), pl.col("role")
     mine = rows.filter(
         pl.col("time").is_between(since, until, closed="left"),
+        pl.col("unit").is_not_null(),  # else chance had no part in who answered
         ((version == arms["champion"]) & (role == "release")) | ((version == arms["challenger"]) & (role == "arm")),
-    ).select("id", "version", "prediction", unit=pl.coalesce("unit", "id"))
+    ).select("id", "version", "unit", "prediction")
     judged = mine.join(_outcomes(job, spec, until), on="id", how="left").with_columns(score=_score(spec.metric))
     units = judged.group_by("unit").agg(
         version=pl.col("version").first(),

@@ -14,6 +14,7 @@ from uuid import UUID
 from perdure.config import ServingSettings
 from perdure.errors import CorruptArtifact, InvalidInput, ModelUnavailable, NotFound, PerdureError, UserCodeError
 from perdure.messages.rollout import TrafficKind
+from perdure.metadata.queries.routing import Candidate
 from perdure.predictions import new_request, prediction_id
 from perdure.predictor import InfiniteFeature, InputMismatch, NotExplainable, OwnerCodeError, PredictorError
 from perdure.serving.batching import Batch, Entry
@@ -85,8 +86,8 @@ class Answering:
         started = time.perf_counter()
         live = await self._directory.live(call.model)
         request = new_request()
-        if call.unit is None and live.candidate is not None and live.candidate.unit is not None:
-            call = replace(call, unit=call.unit_in(live.candidate.unit))
+        if live.candidate is not None and live.candidate.kind is TrafficKind.ARM:
+            call = replace(call, unit=party(live.candidate, call, request) if live.beside is not None else None)
         version, role, row = self._chosen(live, call, request)
         columns, number = read(version.reader)
         requests = [request, *(new_request() for _ in range(number - 1))]
@@ -224,6 +225,18 @@ def _agree(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=CLOSE)
     return bool(one == other)
+
+
+def party(experiment: Candidate, call: Call, request: str) -> str | None:
+    """The unit as which an experiment counts *call*; None: it is no part of it, as it names its version, or its rows are of several units.
+
+    Who names no unit, where no column does either, is one for this call alone.
+    """
+    if call.version is not None:
+        return None
+    if call.unit is None and experiment.unit is not None:
+        return call.unit_in(experiment.unit)
+    return call.unit or request
 
 
 def _translated(error: Exception, seconds: float) -> Exception:

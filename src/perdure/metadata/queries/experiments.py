@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, select
@@ -81,7 +80,7 @@ def _uuid(name: str) -> UUID | None:
         return None
 
 
-def _query(db: Database) -> Select[Any]:
+def _query(db: Database) -> Select[t.Experiment, int, int, str]:
     return (
         select(t.Experiment, _Champion.number, _Challenger.number, t.Run.workflow_id)
         .join(_Champion, _Champion.id == t.Experiment.champion_id)
@@ -92,7 +91,7 @@ def _query(db: Database) -> Select[Any]:
     )
 
 
-def _details(db: Database, query: Select[Any], *, last: bool) -> list[ExperimentDetail]:
+def _details(db: Database, query: Select[t.Experiment, int, int, str], *, last: bool) -> list[ExperimentDetail]:
     look = t.ExperimentLook
     with db.transaction() as session:
         found = session.execute(query).all()
