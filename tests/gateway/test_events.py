@@ -14,10 +14,12 @@ from fastapi import FastAPI
 from perdure.events.signals import receive
 from perdure.gateway.rates import Rates
 from perdure.gateway.replaying import replay
-from perdure.metadata.repository import AccessRows, DeliveryRows
+from perdure.messages.pipeline import RunState
+from perdure.metadata.repository import AccessRows, DeliveryRows, RetrainingRows
 from perdure.metadata.tables import HookProvider
 from tests.events.test_reading import DATA, EVENT, PAYLOADS
 from tests.gateway.world import People, Senders
+from tests.metadata.test_retraining import BASE as ACTING
 from tests.metadata.world import SPEC, World
 
 STRUCTURED, BATCH = {"content-type": "application/cloudevents+json"}, {"content-type": "application/cloudevents-batch+json"}
@@ -114,21 +116,43 @@ def notification(model: str, count: int = 2, **changes: Any) -> dict[str, Any]:
 async def test_alerts_are_levels(client: httpx.AsyncClient, senders: Senders, model: str, kept: Any) -> None:
     hook = senders.hook(HookProvider.ALERTMANAGER)
     path = f"{hook.path}/alertmanager"
-    said = notification(model, 1_000)
+    said = notification(model, 50)
     first = await client.post(path, **hook.by_label_studio(said))
-    assert (first.status_code, first.json()["state"], kept()) == (202, "processed", (1_000, 1)), first.text
+    assert (first.status_code, first.json()["state"], kept()) == (202, "processed", (50, 1)), first.text
     again = await client.post(path, **hook.by_label_studio(said))  # in the next minute it is another delivery of the same alerts
     assert again.status_code in (200, 202)
-    assert kept() == (1_000, 1)
+    assert kept() == (50, 1)
     over = said | {"status": "resolved", "alerts": [each | {"status": "resolved"} for each in said["alerts"]]}
     await client.post(path, **hook.by_label_studio(over))
     states = senders.rows("select drifted, level, kind, count(*) from drift_event where model = :m group by 1, 2, 3 order by 1", m=model)
-    assert states == [(False, True, "data", 1_000), (True, True, "data", 1_000)]
+    assert states == [(False, True, "data", 50), (True, True, "data", 50)]
     other = await client.post(path, **hook.by_label_studio(notification("nobody")))
     assert (other.status_code, other.json()["state"]) == (202, "quarantined")
     assert (await client.post(path, **hook.by_label_studio(said, secret="other"))).status_code == 401
     events = senders.hook(HookProvider.EVENTS)
     assert (await client.post(f"{events.path}/alertmanager", **events.signed(said))).status_code == 404
+
+
+async def test_a_thousand_alerts_lead_to_one_action(client: httpx.AsyncClient, senders: Senders) -> None:
+    """Of one rule, sent one by one and in between looked at: one episode, one run, and each event names the decision that answered it."""
+    name, hook = f"m{uuid4().hex[:8]}", senders.hook(HookProvider.ALERTMANAGER)
+    world, looks = World(senders.database), RetrainingRows(senders.database)
+    run = world.run(name, spec=ACTING | {"name": name})
+    world.model(run, model=name)
+    world.runs.close(run.id, RunState.SUCCEEDED, None)
+    starts = []
+    for part in range(10):
+        said = notification(name, 1_000, groupKey=f"{part}")
+        said["alerts"] = [
+            each | {"labels": each["labels"] | {"drift": "quality"}} for each in said["alerts"][part * 100 : part * 100 + 100]
+        ]
+        assert (await client.post(f"{hook.path}/alertmanager", **hook.by_label_studio(said))).json()["state"] == "processed"
+        starts += [each.workflow_id for each in looks.look(name).starts]
+    assert len(set(starts)) == 1
+    counted = senders.rows("select count(*), count(decision_id), count(distinct episode_id) from drift_event where model = :m", m=name)
+    assert counted == [(1_000, 1_000, 1)]
+    actions = "select outcome, workflow_id from retrain_decision where model = :m and outcome <> 'nothing'"
+    assert senders.rows(actions, m=name) == [("train", starts[0])]
 
 
 async def test_too_many_alerts_are_told_to_come_again(
