@@ -1,7 +1,7 @@
 """How long it takes from a prediction to its correction by a person, joined with the prediction; the person takes no time.
 
-Everything runs as it does elsewhere: the inference log commits, the campaign's workflow decides, the relay pokes, and the
-gateway takes feedback and answers. One prediction after the other, at times that fit no rhythm, on two ways: the model was not sure, so that
+Everything runs as it does elsewhere: the inference log commits, the campaign's workflow decides, the relay pokes, and the gateway takes
+feedback and answers. One prediction after the other, at times that fit no rhythm, on two ways: the model was not sure, so that
 a person is asked at once; or the model was sure, and a user says by HTTP that it is wrong.
 """
 

@@ -1,8 +1,9 @@
 """The inference log: predictions become rows of a Delta table for each model, without an answer ever waiting for it.
 
 ``record`` puts them into a queue; a thread writes the queue into the spool (`perdure.serving.spool`) every 50 ms; another commits what lies
-there every second, or more seldom where commits take long. A ``kill -9`` costs what was in the queue, so the answers of the last 50 ms; how many that were is counted by who
-comes after. A segment of the spool is one batch of its process in the table's log, so committing it again changes nothing.
+there every second, or more seldom where commits take long. A ``kill -9`` costs what was in the queue, so the answers of the last 50 ms; how
+many that were is counted by who comes after. A segment of the spool is one batch of its process in the table's log, so committing it again
+changes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MOST_ROWS = 100_000  # of one commit
 ADOPT_SECONDS = 60.0  # between looks for what dead processes left
 COMPACT_SECONDS = 900.0
 _LONGEST = 30.0  # seconds between tries while S3 is away
-_REST = 4.0  # times as long as a round of commits took is waited until the next one, so that many models cost no more than a fifth of the time
+_REST = 4.0  # rounds of commits take a fifth of the time at most: so many times as long as one took is waited
 _REST_MOST = 15.0
 
 log = logging.getLogger("perdure.serving.log")
