@@ -1,7 +1,8 @@
-"""`python -m perdure.serving`: serve until SIGTERM; requests that run are answered."""
+"""`python -m perdure.serving`: serve until SIGTERM; requests that run are answered. With ``--ray``: as a deployment of Ray Serve."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import uvicorn
@@ -29,5 +30,19 @@ def main(settings: Settings) -> None:
     )
 
 
+def _on_ray(settings: Settings, least: int, most: int) -> None:
+    from perdure.serving.on_ray import Scaling, run
+
+    run(settings, Scaling(min_replicas=least, max_replicas=most))
+
+
 if __name__ == "__main__":
-    main(Settings())
+    parser = argparse.ArgumentParser(prog="python -m perdure.serving", description="Serve released models.")
+    parser.add_argument("--ray", action="store_true", help="as a deployment of Ray Serve, on the cluster of RAY_ADDRESS or one of its own")
+    parser.add_argument("--min-replicas", type=int, default=1, help="with --ray; 0: none where nobody asks")
+    parser.add_argument("--max-replicas", type=int, default=4, help="with --ray")
+    said = parser.parse_args()
+    if said.ray:
+        _on_ray(Settings(), said.min_replicas, said.max_replicas)
+    else:
+        main(Settings())

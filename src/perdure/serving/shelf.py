@@ -98,6 +98,7 @@ class Shelf:
         for each in self.loaded.values():
             if isinstance(each.predictor, IsolatedPredictor):
                 each.predictor.close()
+        self.loaded.clear()
 
     async def _load(self, model: str, version: Version) -> Loaded | None:
         before = self.failed.get(version.id)

@@ -1,0 +1,1 @@
+"""Processes beside a benchmark that ask its servers; they import little, so that they start at once."""
