@@ -91,19 +91,20 @@ class Places:
         self.settings, self.folder = settings, folder
         self.results: dict[str, Json] = {str(step.step): step.result or {} for step in detail.steps}
         self.objects = ObjectStore(settings.s3)
+        self.dataset = f"dataset:scores/{self.results['prepare']['version']}/test"
         manifest = self.objects.get_json(ArtifactRef.from_json(self.results["prepare"]["manifest"]))
         self.train, self.test = (table(self.objects, manifest["splits"][split]["files"]) for split in ("train", "test"))
         self.raw = self.test.drop("kind")
         (folder / "rows.json").write_text(json.dumps(self.raw.to_dicts()))
         self.raw.with_row_index("number").write_csv(folder / "raw.csv")
 
-    def all(self) -> dict[str, Callable[[], list[str]]]:
-        """The places by name."""
+    def all(self, run: str = "") -> dict[str, Callable[[], list[str]]]:
+        """The places by name; batches are scored anew under other names with another *run*."""
         return {
             "evaluation": self.evaluation,
             "predict": self.predict,
-            "batch, from the data set": lambda: self.batch("dataset:scores/1/test", "tested"),
-            "batch, from a file": lambda: self.batch(str(self.folder / "raw.csv"), "from-file", "--shards", "3", "--keep", "number"),
+            "batch, from the data set": lambda: self.batch(self.dataset, f"tested{run}"),
+            "batch, from a file": lambda: self.batch(str(self.folder / "raw.csv"), f"from-file{run}", "--shards", "3", "--keep", "number"),
             "online": self.online,
             "stock MLflow client": self.stock,
         }
