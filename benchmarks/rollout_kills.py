@@ -144,19 +144,26 @@ class Rollouts:
                 )
             )
 
+    def waiting(self) -> int:
+        """The seed of the version that does not serve."""
+        query = select(t.Run.request).join(t.ModelVersion, t.ModelVersion.run_id == t.Run.id)
+        with self.database.transaction() as session:
+            released = session.scalars(select(t.Release.model_version_id).where(t.Release.until.is_(None))).one()
+            request = session.scalars(query.where(t.ModelVersion.id == released)).one()
+        return next(seed for seed in SEEDS if seed != request["params"]["seed"])
+
     def cell(self, seed: int, chosen: random.Random) -> Cell:
         """One rollout of the version that does not serve, and one kill of everything."""
         before = {row.model_version_id for row in self.releases()}
         failing, after = chosen.random() < 0.4, chosen.uniform(0, LONGEST)
+        told = not failing
         workflow_id = self.start(seed)
         self._until(lambda: bool(self.stages()) or self._over(workflow_id))
         begun = time.monotonic()
         while time.monotonic() < begun + after and not self._over(workflow_id):
-            if failing and (canary := [row for row in self.stages() if row.kind == t.TrafficKind.CANARY]):
+            if not told and (canary := [row for row in self.stages() if row.kind == t.TrafficKind.CANARY]):
                 self.fail(canary[0])
-                failing = False
-                time.sleep(max(0.0, min(begun + after - time.monotonic(), chosen.uniform(0, 1.5))))
-                break
+                told = True
             time.sleep(0.02)
         stage = " ".join(f"{row.kind} {row.share:g}" for row in self.stages()) or "between"
         after = round(time.monotonic() - begun, 2)
@@ -176,7 +183,7 @@ class Rollouts:
         return Cell(
             after=after,
             stage=stage,
-            failing=failing,
+            failing=failing and told,
             released=released,
             reason=(detail.promotion.reason if detail.promotion else str(detail.run.error)),
             up=round(up, 1),
@@ -253,15 +260,13 @@ def main(kills: int = 20, seed: int = 1) -> None:
         chosen, cells = random.Random(seed), list[Cell]()
         client = Client(f"http://127.0.0.1:{rollouts.settings.serving.port}/v1/models/rollout/predict")
         client.start()
-        serving = 1  # both were released, one after the other
         for number in range(kills):
-            cell = rollouts.cell(SEEDS[1 - serving], chosen)
-            serving = 1 - serving if cell.released else serving
+            cell = rollouts.cell(rollouts.waiting(), chosen)
             cells.append(cell)
             print(number, cell, flush=True)
+            _report(cells, rollouts.judged([*client.answers]), client.failed)
         client.stopped.set()
         client.join(15)
-        _report(cells, rollouts.judged(client.answers), client.failed)
     finally:
         stack.down(home)
 
