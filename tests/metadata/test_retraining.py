@@ -292,7 +292,9 @@ def test_dates_labels_datasets_and_sources_trigger(world: World) -> None:
     model.ends(model.rows.look(MODEL).starts[0].workflow_id, released=False)
 
     assert not model.rows.look(MODEL).starts
+    before = model.pokes()
     world.dataset(world.run("other", spec={**BASE, "name": "messages"}), "other.json", "messages")
+    assert model.pokes() == before + 1
     [start] = model.rows.look(MODEL).starts
     assert "dataset messages has version 1" in model.acts()[-1].reason
 

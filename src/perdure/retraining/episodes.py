@@ -2,14 +2,15 @@
 
 Looks each hour at a window of a day share nearly all of it: three in a row are one test. So a window counts only if it begins where the
 last one that counted has ended. An episode opens with a drifted window, is confirmed by so many in a row (or by a share of many features
-at once, or by a sender that tells how things stand), and ends with quiet.
+at once, or by a sender that tells how things stand), and ends with quiet. For the same reason not every look may open one, but the first
+whose window ends in a new stretch of the windows' length: else twenty-four chances a day would wait for the one that is off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from perdure.keys import identity
 from perdure.messages.retraining import DriftKind, EpisodeState
 from perdure.spec.retrain import Policy
 
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 MANY = 10  # features: a share of fewer says nothing
 
 
@@ -84,21 +86,25 @@ def follow(
     window: timedelta,
     trained: datetime | None,
     serves: int | None,
+    heard: Mapping[str, datetime] | None = None,
 ) -> Course:
     """Take *statements* in the order of their windows.
 
     *window* is how long a window is that does not say so, *trained* the data cut-off of the last training, *serves* the version that
-    answers requests now.
+    answers requests now, *heard* the latest end of a window that each monitor has spoken of before.
     """
     known = {episode.id: episode for episode in open_episodes}
+    latest = dict(heard or {})
     current = {episode.monitor: episode for episode in known.values()}
     followed: list[Followed] = []
     for statement in sorted(statements, key=lambda each: (_end(each), each.received_at, each.id)):
         episode = current.get(statement.monitor)
+        opens = statement.level or _is_first(statement, latest.get(statement.monitor), window)
+        latest[statement.monitor] = max(_end(statement), latest.get(statement.monitor, _end(statement)))
         if _is_late(statement, trained, serves):
             followed.append(Followed(statement=statement, meaning=Meaning.LATE))
             continue
-        if episode is None and not _is_hit(statement, policy):
+        if episode is None and not (opens and _is_hit(statement, policy)):
             followed.append(Followed(statement=statement, meaning=Meaning.QUIET))
             continue
         after = _next(episode or _opened(statement), statement, policy, window)
@@ -113,6 +119,13 @@ def follow(
 
 def _end(statement: Statement) -> datetime:
     return statement.end or statement.received_at
+
+
+def _is_first(statement: Statement, before: datetime | None, window: timedelta) -> bool:
+    """Whether this is the first window of its monitor that ends in its stretch of time; all stretches are as long as a window."""
+    end = _end(statement)
+    length = end - statement.start if statement.start is not None and statement.start < end else window
+    return before is None or (end - EPOCH) // length > (before - EPOCH) // length
 
 
 def _is_late(statement: Statement, trained: datetime | None, serves: int | None) -> bool:

@@ -34,12 +34,13 @@ def look(
     trained: datetime | None = None,
     serves: int | None = None,
     acted: Mapping[UUID, UUID] | None = None,
+    heard: Mapping[str, datetime] | None = None,
 ) -> Looked:
     """Take *statements* into *situation*, whose episodes are those that were open. *acted* names the decision that answered an episode.
 
-    For *window*, *trained* and *serves* see `perdure.retraining.episodes.follow`.
+    For *window*, *trained*, *serves* and *heard* see `perdure.retraining.episodes.follow`.
     """
-    course = follow(situation.episodes, statements, situation.policy, window=window, trained=trained, serves=serves)
+    course = follow(situation.episodes, statements, situation.policy, window=window, trained=trained, serves=serves, heard=heard)
     still_open = [episode for episode in course.episodes.values() if episode.state is not EpisodeState.CLOSED]
     verdict = decide(replace(situation, episodes=still_open))
     decisions = {answer.key: answer for answer in verdict.answers}

@@ -14,6 +14,7 @@ from perdure.messages.pipeline import StepKind
 from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository import records
+from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.lifecycle import lock_step, running, succeed
 from perdure.metadata.repository.rows import Rows, artifact_ref
 from perdure.ports import DatasetVersion
@@ -57,7 +58,16 @@ class DatasetRows(Rows):
             key = self._insert(session, step, dataset, manifest, result)
             version = self._version(session, t.DatasetVersion.id == key)
             succeed(session, step, {**result, "dataset_version": str(key), "version": version.number}, reason)
+            self._awaited(session, dataset)
             return version
+
+    def _awaited(self, session: Session, dataset: str) -> None:
+        """The controllers of models that are trained again for a new version of *dataset* look at it."""
+        v = t.PipelineVersion
+        waits = v.spec["triggers"].contains([{"dataset": dataset}])
+        named = select(func.coalesce(v.spec["model"].astext, v.name)).where(v.tenant == self._tenant, v.newest, waits)
+        for model in session.scalars(named).all():
+            poke(session, self._tenant, f"retrain/{model}")
 
     def version(self, dataset_version: UUID) -> DatasetVersion:
         """The dataset version. Raises NotFound."""

@@ -30,6 +30,7 @@ from perdure.spec.pipeline import Pipeline, load
 
 MOST = 2_000  # events that one look reads
 MEMORY = timedelta(days=60)  # of past actions
+LATELY = timedelta(days=7)  # of what monitors said
 SNOOZE = "snooze/"
 TOLD = ("nobody", "budget", "observe")
 """What holds back an action that the owner is told of."""
@@ -222,7 +223,22 @@ class RetrainingRows(Rows):
         )
         window = spec.monitor.window if spec.monitor is not None else timedelta(hours=24)
         statements = [_statement(row) for row in events]
-        return look(situation, statements, window=window, trained=last.cutoff if last else None, serves=serves, acted=acted)
+        return look(
+            situation,
+            statements,
+            window=window,
+            trained=last.cutoff if last else None,
+            serves=serves,
+            acted=acted,
+            heard=self._heard(session, model, now),
+        )
+
+    def _heard(self, session: Session, model: str, now: datetime) -> dict[str, datetime]:
+        """The latest end of a window that each monitor has spoken of, in what was decided lately."""
+        e = t.DriftEvent
+        query = select(e.monitor, func.max(func.coalesce(e.window_end, e.received_at))).group_by(e.monitor)
+        query = query.where(e.tenant == self._tenant, e.model == model, e.decision_id.is_not(None), e.received_at > now - LATELY)
+        return {row[0]: row[1] for row in session.execute(query)}
 
     def _serving(self, session: Session, model: str) -> tuple[int | None, datetime | None]:
         r, v = t.Release, t.ModelVersion
