@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import polars as pl
 import pytest
 
-from perdure import predictor
+from perdure import predictions, predictor
 from perdure.messages.rollout import TrafficKind
 from perdure.serving.choosing import place
 from tests.serving.conftest import Asking
@@ -111,6 +112,14 @@ async def test_requests_beyond_the_limits_are_refused(client: Asking, model: str
     assert (long.status_code, long.json()["type"]) == (413, "InvalidInput")
     for unit in ("", "x" * 201, 1.5, [1]):
         assert (await client.predict(model, ROW, unit=unit)).json()["field"] == "unit"
+
+
+async def test_replayed_rows_keep_their_time(client: Asking, model: str) -> None:
+    await client.look()
+    then = (await client.predict(model, ROW, time="2011-03-01T12:00:00+01:00")).json()
+    assert predictions.parse(then["prediction_ids"][0]).at == datetime(2011, 3, 1, 11, tzinfo=UTC)
+    for never in ("2011-03-01T12:00:00", "2999-01-01T00:00:00Z", "1911-01-01T00:00:00Z", "noon", 1.5, "Z"):
+        assert (await client.predict(model, ROW, time=never)).json()["field"] == "time"
 
 
 async def test_a_row_that_breaks_the_owners_code_fails_alone(client: Asking, model: str) -> None:

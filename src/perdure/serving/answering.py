@@ -33,7 +33,10 @@ Read = Callable[[Reader], tuple[list[Column], int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What a caller says beside the rows. ``unit_in`` tells the value that all rows have in a column, None where they differ."""
+    """What a caller says beside the rows. ``unit_in`` tells the value that all rows have in a column, None where they differ.
+
+    ``at`` is when the rows were, in seconds since 1970; None: now.
+    """
 
     model: str
     unit: str | None = None
@@ -41,6 +44,7 @@ class Call:
     trace: str = ""
     version: int | None = None
     explain: bool = False
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,7 @@ class Answering:
             call = replace(call, unit=party(live.candidate, call, request) if live.beside is not None else None)
         version, role, row = self._chosen(live, call, request)
         columns, number = read(version.reader)
-        requests = [request, *(new_request() for _ in range(number - 1))]
+        requests = [request, *(new_request(call.at) for _ in range(number - 1))]
         told = _Told(
             call=call,
             role=role,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -14,6 +17,10 @@ from perdure.serving.requests import Gate, answered, body_of, bounded, trace_of,
 from perdure.serving.service import Service
 from perdure.web.problems import responses
 
+AHEAD = 60.0
+"""Seconds by which a caller's clock may be ahead."""
+_ZONED = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
+
 router = APIRouter(tags=["predict"], dependencies=[Depends(Gate())])
 
 
@@ -24,6 +31,9 @@ class Asked(BaseModel):
 
     rows: list[dict[str, Any]] = Field(description="raw rows: every column that the model was trained on, null where nothing is known")
     unit: str | int | None = Field(None, description="whom this is for: the same unit is answered by the same version while shares stay")
+    time: datetime | None = Field(
+        None, description="when the rows were, where that is not now: replayed hours are then watched as what they are"
+    )
 
 
 class Predicted(BaseModel):
@@ -59,7 +69,7 @@ _BODY = {"requestBody": {"required": True, "content": {"application/json": {"sch
 async def predict(model: str, request: Request) -> Response:
     """Score rows with the version that is released, or with a canary or an arm that takes its share."""
     service: Service = request.app.state.service
-    body = await body_of(request, "rows", "unit")
+    body = await body_of(request, "rows", "unit", "time")
     rows = body.get("rows")
     if type(rows) is not list:
         raise InvalidInput("rows are a list of objects", field="rows", remedy='send {"rows": [{…}]}')
@@ -72,7 +82,14 @@ async def predict(model: str, request: Request) -> Response:
         found = {row.get(column) for row in rows} if all(type(row.get(column)) in (str, int) for row in rows) else set()
         return str(found.pop()) if len(found) == 1 else None
 
-    call = Call(model=model, unit=unit_of(request, body), unit_in=unit_in, trace=trace_of(request), explain=_explain(request))
+    call = Call(
+        model=model,
+        unit=unit_of(request, body),
+        unit_in=unit_in,
+        trace=trace_of(request),
+        explain=_explain(request),
+        at=_time(body.get("time")),
+    )
     return answered(_told(model, await service.answering.answer(call, read)))
 
 
@@ -81,6 +98,21 @@ def _explain(request: Request) -> bool:
     if said not in ("true", "false"):
         raise InvalidInput(f"{said[:20]!r} is neither true nor false", field="explain", remedy="send ?explain=true, or leave it out")
     return said == "true"
+
+
+def _time(said: Any) -> float | None:
+    """Seconds since 1970; None where nothing is said."""
+    if said is None:
+        return None
+    try:
+        at = datetime.fromisoformat(said).timestamp() if type(said) is str and _ZONED.search(said) else None
+    except (ValueError, OverflowError):
+        at = None
+    if at is None or not 0 <= at <= time.time() + AHEAD:
+        raise InvalidInput(
+            f"{str(said)[:50]!r} is no time in the past", field="time", remedy="send 2026-01-31T12:00:00Z, or leave it out: now"
+        )
+    return at
 
 
 def _told(model: str, answer: Answer) -> dict[str, Any]:
