@@ -18,7 +18,7 @@ class Effect(Part):
     """How far a distribution must have moved. Significance alone does not count: with many rows, everything is significant."""
 
     psi: float = Field(0.2, gt=0, description="population stability index of a number's bins, corrected for its bias")
-    ks: float = Field(0.1, gt=0, lt=1, description="largest distance of two cumulative distributions of a number")
+    ks: float = Field(0.15, gt=0, lt=1, description="largest distance of two cumulative distributions of a number")
     categories: float = Field(0.1, gt=0, lt=1, description="Cramér's V of a category's counts")
     missing: float = Field(0.05, gt=0, lt=1, description="change of the share of missing values")
     error: float = Field(
