@@ -30,19 +30,18 @@ def main(settings: Settings) -> None:
     )
 
 
-def _on_ray(settings: Settings, least: int, most: int) -> None:
+def _on_ray(settings: Settings, scaling: str) -> None:
     from perdure.serving.on_ray import Scaling, run
 
-    run(settings, Scaling(min_replicas=least, max_replicas=most))
+    run(settings, Scaling.model_validate_json(scaling))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m perdure.serving", description="Serve released models.")
     parser.add_argument("--ray", action="store_true", help="as a deployment of Ray Serve, on the cluster of RAY_ADDRESS or one of its own")
-    parser.add_argument("--min-replicas", type=int, default=1, help="with --ray; 0: none where nobody asks")
-    parser.add_argument("--max-replicas", type=int, default=4, help="with --ray")
+    parser.add_argument("--scaling", default="{}", help="with --ray, as JSON: min_replicas (0: none where nobody asks), max_replicas, …")
     said = parser.parse_args()
     if said.ray:
-        _on_ray(Settings(), said.min_replicas, said.max_replicas)
+        _on_ray(Settings(), said.scaling)
     else:
         main(Settings())
