@@ -55,6 +55,7 @@ def print_run(detail: RunDetail) -> None:
     _print_rounds(detail)
     _print_jobs(run)
     _print_gates(detail.verdicts)
+    _print_stages(detail)
     _print_people(run, detail)
     if run.error:
         print()
@@ -122,6 +123,16 @@ def _print_gates(verdicts: list[dict[str, Any]]) -> None:
 def _judged(verdict: dict[str, Any]) -> str:
     """What a gate looks at."""
     return "people" if "rubric" in verdict["gate"] else verdict.get("slice") or "all rows"
+
+
+def _print_stages(detail: RunDetail) -> None:
+    """What the version went through before its release."""
+    if detail.promotion and detail.promotion.stages:
+        stages = [
+            (f"{s['kind']} {s['share']:g} %", when(s["since"]), when(s["until"]) or "now", s["outcome"]) for s in detail.promotion.stages
+        ]
+        print()
+        table(("stage", "since", "until", "outcome"), stages)
 
 
 def _print_people(run: Snapshot, detail: RunDetail) -> None:

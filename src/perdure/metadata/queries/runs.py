@@ -43,7 +43,7 @@ class RunSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionDetail:
-    """Where a promotion stands. ``required`` is 0 where nobody is asked."""
+    """Where a promotion stands. ``required`` is 0 where nobody is asked; ``stages`` are those of its rollout that have begun."""
 
     id: UUID
     state: str
@@ -53,6 +53,7 @@ class PromotionDetail:
     approval: str | None
     deadline: datetime | None
     votes: list[Json]
+    stages: list[Json] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +254,7 @@ def _promotion(session: Session, key: UUID) -> PromotionDetail | None:
     approval = session.scalar(select(t.Approval).where(t.Approval.promotion_id == key))
     of_approval = select(t.ApprovalVote).join(t.Approval, t.Approval.id == t.ApprovalVote.approval_id).where(t.Approval.promotion_id == key)
     votes = session.scalars(of_approval.order_by(t.ApprovalVote.at, t.ApprovalVote.actor))
+    stages = session.scalars(select(t.Traffic).where(t.Traffic.promotion_id == key).order_by(t.Traffic.since))
     return PromotionDetail(
         id=key,
         state=promotion.state,
@@ -262,6 +264,7 @@ def _promotion(session: Session, key: UUID) -> PromotionDetail | None:
         approval=approval.status if approval else None,
         deadline=approval.deadline if approval else None,
         votes=[{"actor": v.actor, "decision": v.decision, "reason": v.reason, "channel": v.channel, "at": v.at} for v in votes],
+        stages=[{"kind": s.kind, "share": s.share, "since": s.since, "until": s.until, "outcome": s.outcome} for s in stages],
     )
 
 
