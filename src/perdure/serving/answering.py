@@ -89,7 +89,7 @@ class Answering:
         """The answer to *call*, whose rows *read* makes of a version's `Reader`. Raises NotFound, InvalidInput, ModelUnavailable, …"""
         started = time.perf_counter()
         live = await self._directory.live(call.model)
-        request = new_request()
+        request = new_request(call.at)
         if live.candidate is not None and live.candidate.kind is TrafficKind.ARM:
             call = replace(call, unit=party(live.candidate, call, request) if live.beside is not None else None)
         version, role, row = self._chosen(live, call, request)
