@@ -137,8 +137,10 @@ class InferenceActivities:
         )
 
     def _of(self, request: StepRunRef) -> tuple[StepRun, Run, Batch]:
-        step = self._steps.step(request.step_run)
-        return step, self._runs.run(step.run_id), self._batches.batch(step.run_id)
+        """The step, open again where its workflow was reset after its end."""
+        run_id = self._steps.step(request.step_run).run_id
+        step = self._steps.begin(run_id, 0, StepKind.PREDICT, activity.info().scheduled_time)
+        return step, self._runs.run(run_id), self._batches.batch(run_id)
 
     def _done(self, request: StepRunRef, phase: str) -> Json | None:
         return next((done for done in self._datasets.partitions(request.step_run, phase) if done.get("index", 0) == request.index), None)
