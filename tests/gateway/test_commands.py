@@ -88,6 +88,16 @@ async def test_hooks_and_deliveries(call: Any, senders: Senders, campaign: str, 
     assert made["id"] in [each["id"] for each in call("hooks", "list")]
 
 
+def test_hooks_for_events(call: Any) -> None:
+    """They answer no campaign; one that signs gets a secret to sign with."""
+    for provider, prefix in (("events", "whsec_"), ("alertmanager", "")):
+        made = call("hooks", "create", f"for-{provider}", "--provider", provider)
+        assert (made["campaign"], made["secret"].startswith(prefix)) == (None, True)
+        assert call("hooks", "create", f"x-{provider}", "--provider", provider, "--campaign", "any", ok=False)["exit_code"] != 0
+    assert call("hooks", "create", "x", "--provider", "signal", ok=False)["error"]["field"] == "provider"
+    assert call("hooks", "create", "x", ok=False)["error"]["field"] == "campaign"
+
+
 async def test_a_hook_of_our_own_convention(call: Any, campaign: str, client: httpx.AsyncClient, senders: Senders) -> None:
     from perdure.gateway.hooks import standard
 

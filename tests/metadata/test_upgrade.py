@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -10,12 +9,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
 
-from perdure import migrations
 from perdure.config import Settings, resolve_secret
 from perdure.errors import AccessDenied, InvalidInput, SchemaTooNew, SchemaTooOld, StoreUnavailable
-from perdure.metadata.upgrade import check, head, upgrade
+from perdure.metadata.upgrade import check, config, head, upgrade
 from tests.metadata.conftest import Fresh
+from tests.metadata.test_schema import engine_of
 from tests.servers import Stack
 
 
@@ -83,14 +83,8 @@ def test_a_newer_schema_is_refused(stack: Stack) -> None:
 def test_an_older_schema_is_told_and_upgraded(stack: Stack) -> None:
     settings = stack.isolated()
     upgrade(settings)
-    with connect(settings) as connection:
-        later = next(Path(migrations.__path__[0], "versions").glob("*_labeling.py")).read_text()
-        for table in reversed(re.findall(r'create_table\(\s*"(\w+)"', later)):
-            connection.execute(f"drop table {table}".encode())
-        for view in ("release_history", "model_origin"):
-            connection.execute(f"drop view {view}".encode())
-        connection.execute("drop trigger append_only on audit; drop function refuse_change()")
-        connection.execute("update alembic_version set version_num = '4c1e0a7b9d21'")
+    with engine_of(settings).connect() as connection:
+        command.downgrade(config(connection), "4c1e0a7b9d21")
     with pytest.raises(SchemaTooOld, match="4c1e0a7b9d21"):
         check(settings)
     assert upgrade(settings).before == "4c1e0a7b9d21"

@@ -33,7 +33,7 @@ class _Alert(_Loose):
     labels: _Labels
     annotations: _Labels = Field(default_factory=dict)
     startsAt: Moment
-    endsAt: datetime | None = None  # the year 1 while it fires
+    endsAt: Annotated[str, Field(max_length=100)] = ""  # the year 1 while it fires
     generatorURL: Annotated[str, Field(max_length=2_000)] = ""
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
 
@@ -64,13 +64,13 @@ def read(source: str, body: bytes, received: datetime) -> tuple[str, list[DriftE
 
 def _event(source: str, alert: _Alert, where: str) -> DriftEvent:
     labels, firing = alert.labels, alert.status == "firing"
-    subject = SUBJECT.fullmatch("/".join(["model", *(each for each in (labels.get("model", ""), labels.get("model_version")) if each)]))
+    version = labels.get("model_version")
+    subject = SUBJECT.fullmatch(f"model/{labels.get('model', '')}" + (f"/{version}" if version else ""))
     if subject is None:
         raise InvalidInput("the alert names no model", field=f"{where}labels.model", remedy="send alerts with the label `model` here only")
     kind = labels.get("drift", DriftKind.DATA)
     if kind not in list(DriftKind):
         raise InvalidInput(f"{kind!r} is no kind of drift", field=f"{where}labels.drift", remedy=f"choose from {', '.join(DriftKind)}")
-    ends = alert.endsAt if not firing and alert.endsAt is not None and alert.endsAt.tzinfo and 1970 <= alert.endsAt.year <= 9000 else None
     return DriftEvent(
         source=source,
         event_id=f"{alert.fingerprint}/{alert.startsAt.astimezone(UTC).isoformat()}/{alert.status}",
@@ -81,13 +81,14 @@ def _event(source: str, alert: _Alert, where: str) -> DriftEvent:
         monitor=labels.get("alertname", "")[:200] or "alertmanager",
         drifted=firing,
         window_start=alert.startsAt,
-        window_end=ends,
         severity=SEVERITIES.get(labels.get("severity", ""), OTHER) if firing else 0.0,
-        metrics=[_metric(alert, drifted=firing)],
+        metrics=[_metric(alert)],
         report_uri=alert.annotations.get("report") or alert.generatorURL or None,
         level=True,
     )
 
 
-def _metric(alert: _Alert, *, drifted: bool) -> dict[str, Any]:
-    return {"labels": alert.labels, "annotations": alert.annotations, "drifted": drifted}
+def _metric(alert: _Alert) -> dict[str, Any]:
+    firing = alert.status == "firing"
+    ends = {} if firing else {"ends_at": alert.endsAt}  # not the event's end: it may lie before the word that the alert had begun
+    return {"labels": alert.labels, "annotations": alert.annotations, "drifted": firing, **ends}
