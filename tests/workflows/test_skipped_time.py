@@ -43,6 +43,7 @@ from perdure.messages.promotion import (
     PromotionRef,
     PromotionResult,
     RecordVote,
+    Remind,
 )
 from perdure.temporal import DATA_CONVERTER, SEARCH_ATTRIBUTES
 from perdure.workflows.labeling import LabelingCampaign
@@ -87,6 +88,11 @@ class Votes:
         self.by: list[str] = []
         self.looks = 0
         self.lasted = timedelta(0)
+        self.reminded: dict[int, timedelta] = {}
+
+    @activity.defn(name="promotion.remind")
+    async def remind(self, request: Remind) -> None:
+        self.reminded.setdefault(request.number, _now() - self.began)
 
     @activity.defn(name="promotion.open")
     async def open(self, request: PromoteRequest) -> PromotionPlan:
@@ -114,7 +120,7 @@ class Votes:
 
 async def _promoted(environment: WorkflowEnvironment, votes: Votes, voter: str | None = None, after: timedelta = timedelta(0)) -> Any:
     request = PromoteRequest(run_id=uuid4(), model="m", model_version=uuid4(), evaluation=uuid4())
-    acts = [votes.open, votes.approval, votes.vote, votes.close]
+    acts = [votes.open, votes.approval, votes.vote, votes.remind, votes.close]
     async with Worker(environment.client, task_queue=MAIN, workflows=[ModelPromotion], activities=acts):
         handle = await environment.client.start_workflow(ModelPromotion.run, request, id=f"promote/{uuid4()}", task_queue=MAIN)
         if voter is not None:
@@ -136,6 +142,14 @@ async def test_a_vote_after_three_weeks(skipping: WorkflowEnvironment) -> None:
     result = await _promoted(skipping, votes, voter="ada", after=timedelta(days=21))
     assert (result.released, result.reason) == (True, "approved by ada")
     assert timedelta(days=20, hours=23) < votes.lasted < timedelta(days=22)
+
+
+async def test_people_are_reminded_until_the_deadline(skipping: WorkflowEnvironment) -> None:
+    votes = Votes(deadline=timedelta(days=10), required=1)
+    votes.plan = replace(votes.plan, remind=timedelta(days=3))
+    result = await _promoted(skipping, votes)
+    assert not result.released
+    assert [(number, after.days) for number, after in votes.reminded.items()] == [(1, 3), (2, 6), (3, 9)]
 
 
 class Decisions:
