@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import polars as pl
 
-from perdure.errors import PerdureError
+from perdure.errors import Conflict, PerdureError
 from perdure.labeling.ports import NewTask
 from perdure.messages.common import Json
 from perdure.serving.questions import chosen
@@ -92,6 +92,9 @@ class Asker:
             except FileNotFoundError:
                 continue  # another process has sent it
             tasks = [NewTask(**each) for each in told["tasks"]]
-            self._campaigns.ask(told["model"], told["spec"], tasks, told["most_open"])
+            try:
+                self._campaigns.ask(told["model"], told["spec"], tasks, told["most_open"])
+            except Conflict as err:  # somebody has closed the campaign: nobody is to be asked
+                log.warning("nobody is asked", extra={"model": told["model"], "error": err.problem})
             path.unlink(missing_ok=True)
             self._waiting -= 1

@@ -75,7 +75,7 @@ class FeedbackRows(Rows):
                 else self._outcome(book, known[i.prediction_id], i)
                 for i in items
             ]
-            insert_outcomes(session, self._tenant, book.added)
+            insert_outcomes(session, self._tenant, book.added, book.now)
         return told
 
     def _outcome(self, book: _Book, prediction: Prediction, item: NewOutcome) -> Receipt:
@@ -218,10 +218,11 @@ def lock_outcomes(session: Session, tenant: str, models: Iterable[str]) -> None:
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"perdure/{tenant}/outcomes/{model}", 0))))
 
 
-def insert_outcomes(session: Session, tenant: str, rows: Sequence[Json]) -> None:
-    """Add *rows* in their order; the caller holds the lock of their models."""
+def insert_outcomes(session: Session, tenant: str, rows: Sequence[Json], received_at: datetime) -> None:
+    """Add *rows* in their order; the caller holds the lock of their models, and read the clock since."""
     if rows:
-        session.execute(insert(t.Outcome).on_conflict_do_nothing(), [{"tenant": tenant, **row} for row in rows])
+        values = [{"tenant": tenant, "received_at": received_at, **row} for row in rows]
+        session.execute(insert(t.Outcome).on_conflict_do_nothing(), values)
 
 
 def decided_outcomes(session: Session, tenant: str, campaign: str, labels: Sequence[tuple[str, Any]]) -> None:
@@ -246,7 +247,7 @@ def decided_outcomes(session: Session, tenant: str, campaign: str, labels: Seque
         }
         for id, (each, label) in known.items()
     ]
-    insert_outcomes(session, tenant, rows)
+    insert_outcomes(session, tenant, rows, at)
 
 
 def _same(one: object, other: object) -> bool:
