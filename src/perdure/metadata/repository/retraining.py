@@ -296,9 +296,10 @@ class RetrainingRows(Rows):
         ]
 
     def _live(self, session: Session, pipeline: str) -> str | None:
-        """A run of the pipeline that somebody else has started and that goes on."""
+        """A run of the pipeline that somebody else has started and that goes on; one that only scores trains nothing."""
         query = select(t.Run.workflow_id).join(t.PipelineVersion, t.PipelineVersion.id == t.Run.pipeline_version_id)
         query = query.where(t.Run.tenant == self._tenant, t.PipelineVersion.name == pipeline, t.Run.state.in_(LIVE))
+        query = query.where(t.Run.id.not_in(select(t.BatchInference.run_id)))
         return session.scalar(query.order_by(t.Run.started_at).limit(1))
 
     def _snoozed(self, session: Session, model: str) -> datetime | None:
