@@ -120,7 +120,9 @@ class ModelPromotion:
         if workflow.info().is_continue_as_new_suggested():
             self._closed = True  # to votes and commands, for the moment until the next execution takes them
             await workflow.wait_condition(workflow.all_handlers_finished)
-            workflow.continue_as_new(self._request)
+            if self._rollout is None or not self._rollout.skipped:  # else a command came in that only this execution knows
+                workflow.continue_as_new(self._request)
+            self._closed = False
 
     @workflow.signal
     def poke(self) -> None:

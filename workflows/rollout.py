@@ -55,6 +55,12 @@ class Rollout:
         self._poked = True
 
     @property
+    def skipped(self) -> str:
+        """Why the rest of the open stage is skipped; empty where it is not."""
+        traffic, why = self._skipped or (None, "")
+        return why if self._at is not None and self._at.traffic == traffic else ""
+
+    @property
     def stage(self) -> str:
         """The stage that is open now, in words; empty where there is none."""
         return str(self._plan.stages[self._at.position]) if self._at is not None and self._at.traffic is not None else ""
@@ -109,8 +115,8 @@ class Rollout:
             stop_if_cancelled()
             if look.verdict is not Verdict.GO_ON:
                 return look
-            if self._skipped is not None and self._skipped[0] == traffic:
-                return StageLook(verdict=Verdict.PASSED, reason=self._skipped[1])
+            if self.skipped:
+                return StageLook(verdict=Verdict.PASSED, reason=self.skipped)
             if experiment is not None and experiment.done():
                 return await experiment
             await self._renew()

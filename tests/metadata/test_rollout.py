@@ -162,6 +162,7 @@ def test_a_command_counts_once_and_for_an_open_stage(world: World, traffic: Traf
         traffic.command(promotion.id, shadow, "abort", "c1", "ann", "too slow")
     assert traffic.row(shadow).outcome == "aborted by ann: too slow"
     assert said(world, t.Audit, "action").count(("promotion.abort",)) == 1
+    assert enter(traffic, promotion, 2).ended == "aborted by ann: too slow", "who was about to open the next stage finds it refused"
     with pytest.raises(NotFound):
         traffic.command(promotion.id, uuid4(), "abort", "c2", "ann", "")
 
@@ -228,7 +229,7 @@ def test_a_rollback_opens_the_version_before_and_ends_everything_under_way(world
     assert state.refused == "version 2 was rolled back by ann: too strict"
     assert ("promote/moderation/3",) in said(world, t.Outbox, "target")
     kinds = [kind for version, kind in said(world, t.ModelEvent, "model_version_id", "kind") if version == second.id]
-    assert kinds[-1] == "rolled_back"
+    assert "rolled_back" in kinds
     with pytest.raises(Conflict, match="no version of 'moderation' was released before version 1"):
         rollback(world, command="c2")
 

@@ -6,7 +6,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, insert, select
 from temporalio import workflow
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
@@ -210,6 +210,19 @@ async def test_a_cancelled_rollout_is_withdrawn_and_may_begin_again(stack: Stack
         assert (await (await promotion.start()).result()).released
     outcomes = [(row.kind.value, row.outcome) for row in stages(world)]
     assert outcomes == [("standby", "passed"), ("shadow", "passed"), ("canary", "cancelled"), ("standby", "passed"), ("canary", "passed")]
+
+
+async def test_a_command_on_the_way_to_a_new_execution_is_not_lost(stack: Stack, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow.Info, "is_continue_as_new_suggested", lambda info: info.get_current_history_length() > 12)
+    async with promoting(stack, world, spec({"canary": 10, "bake": "1h"})) as promotion:
+        handle = await promotion.start()
+        await until(world, "canary")
+        async with asyncio.timeout(20):
+            while True:
+                with suppress(WorkflowUpdateFailedError):  # between two executions nothing takes it
+                    await handle.execute_update("advance", {"actor": "ann"})
+                    break
+            assert (await handle.result()).reason == "all gates passed; canary of 10 %: skipped by ann"
 
 
 async def test_a_long_rollout_goes_on_in_new_executions(stack: Stack, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,10 @@ class Traffic(Protocol):
         """The promotion's candidate takes part no longer; no-op where none does."""
 
     def command(self, promotion: UUID, traffic: UUID, command: str, command_id: str, actor: str, reason: str) -> None:
-        """Record what somebody said about the open stage, once; ``abort`` ends it. Raises Conflict where it has ended."""
+        """Record what somebody said, once. ``advance`` is about this stage, ``abort`` refuses the promotion, whichever stage is open by now.
+
+        Raises Conflict where that has ended.
+        """
 
 
 class Rollbacks(Protocol):

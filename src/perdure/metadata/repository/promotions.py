@@ -187,6 +187,10 @@ class PromotionRows(Rows):
             self._end(session, row, outcome, actor, reason)
             return outcome
 
+    def refuse_within(self, session: Session, row: t.Promotion, actor: str, reason: str) -> None:
+        """Refuse an open promotion in the caller's transaction, which holds the model's lock."""
+        self._end(session, row, None, actor, reason)
+
     def _cast(self, session: Session, approval: t.Approval, decision: VoteDecision, actor: str, reason: str, channel: str) -> None:
         if approval.status is not t.ApprovalStatus.OPEN:
             raise VoteRefused(f"this was decided before: {approval.status}", remedy="start a run for a new decision")

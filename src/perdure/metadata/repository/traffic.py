@@ -15,6 +15,7 @@ from perdure.messages.rollout import Stage, Standing, TrafficKind
 from perdure.metadata import tables as t
 from perdure.metadata.repository import experiments, serves
 from perdure.metadata.repository.lifecycle import lock_step, running
+from perdure.metadata.repository.promotions import PromotionRows
 from perdure.metadata.repository.rows import Rows
 from perdure.rollout.ports import Counted, Counts, ServingProcess, TrafficRow
 
@@ -136,21 +137,22 @@ class TrafficRows(Rows):
             serves.withdraw(session, reason, t.Traffic.promotion_id == promotion, t.Traffic.tenant == self._tenant)
 
     def command(self, promotion: UUID, traffic: UUID, command: str, command_id: str, actor: str, reason: str) -> None:
-        """Record what somebody said about the open stage, once; ``abort`` ends it. Raises Conflict where it has ended."""
+        """Record what somebody said about a rollout, once; see the port. Raises Conflict where it comes too late."""
         with self._database.transaction() as session:
-            row = session.scalar(
-                select(t.Traffic).where(t.Traffic.id == traffic, t.Traffic.tenant == self._tenant).with_for_update(key_share=True)
-            )
+            row = session.scalar(select(t.Traffic).where(t.Traffic.id == traffic, t.Traffic.tenant == self._tenant))
             if row is None or row.promotion_id != promotion:
                 raise NotFound(f"promotion {promotion} has no stage {traffic}")
+            self._lock(session, "model", row.model)
+            session.refresh(row)
+            promoting = session.get_one(t.Promotion, promotion, populate_existing=True)
             detail = {"traffic": str(traffic)}
             if not self._audit(session, f"promotion.{command}", promotion, actor, command_id=command_id, reason=reason, after=detail):
                 return
-            if row.until is not None:
+            if promoting.state is not t.PromotionState.OPEN or (command != "abort" and row.until is not None):
                 raise Conflict("this stage has ended meanwhile", remedy="`perdure show RUN` says where the promotion stands")
-            if command == "abort":
+            if command == "abort":  # whichever stage is open by now: the refusal keeps the next from being opened
                 told = f"aborted by {actor}" + (f": {reason}" if reason else "")
-                serves.withdraw(session, told, t.Traffic.id == traffic)
+                PromotionRows(self._database).refuse_within(session, promoting, actor, told)
 
     def _row(self, session: Session, traffic: UUID) -> TrafficRow:
         row = session.scalar(select(t.Traffic).where(t.Traffic.id == traffic, t.Traffic.tenant == self._tenant))
