@@ -171,7 +171,7 @@ class RetrainingController:
         return ControllerProgress(model=self._request.model, looks=self._looks, look=self._look)
 
     @workflow.update
-    async def force(self, force: Force) -> None:
+    async def force(self, force: Force) -> ControllerProgress:
         """Train now, whatever the policy says; while a run of the model goes on, after it."""
         update = workflow.current_update_info()
         command = force.command_id or (update.id if update else str(workflow.uuid4()))
@@ -179,15 +179,17 @@ class RetrainingController:
         recording = RecordForce(model=self._request.model, force=said, patience=self._request.patience)
         await _told(workflow.execute_activity_method(RetrainingActivities.force, recording, **ROWS))
         self._poked = True
+        return self.progress()
 
     @workflow.update
-    async def snooze(self, snooze: Snooze) -> None:
+    async def snooze(self, snooze: Snooze) -> ControllerProgress:
         """No action before a time, except what a person forces; without a time, actions again."""
         update = workflow.current_update_info()
         command = update.id if update else str(workflow.uuid4())
         recording = RecordSnooze(model=self._request.model, snooze=snooze, command_id=command, patience=self._request.patience)
         await _told(workflow.execute_activity_method(RetrainingActivities.snooze, recording, **ROWS))
         self._poked = True
+        return self.progress()
 
     @force.validator
     def _may_force(self, force: Force) -> None:

@@ -250,7 +250,8 @@ async def test_force_and_snooze_are_checked_and_count_once(world: World) -> None
         await model.until(lambda: any(row.key.startswith("hold/") for row in model.decisions(acts=False)))
         assert not model.decisions()
         for _ in range(2):
-            await model.handle.execute_update("force", {"actor": "bob", "reason": "now", "command_id": "one"})
+            told = await model.handle.execute_update("force", {"actor": "bob", "reason": "now", "command_id": "one"})
+            assert told["model"] == model.name  # the command line takes no answer for no worker
         run = await model.run_started()
         await run.signal("end")
         await run.result()
