@@ -99,7 +99,7 @@ class AskRows(Rows):
         row = self.campaign(model, spec)
         if most_open is not None:
             tasks = tasks[: max(0, most_open - (row.total - row.decided - row.rejected))]
-        return self._campaigns.put_tasks(row.id, tasks) if tasks else 0
+        return self._campaigns.put_tasks(row.id, tasks, quiet=True) if tasks else 0
 
     def flagged(self, wanted: Wanted, limit: int = 200) -> list[str]:
         """Predictions that a user last said are wrong and that nobody is asked about yet, the oldest first."""

@@ -148,11 +148,14 @@ class PlainCampaignRows(EstimateRows):
             if last:
                 cursor.finished_at = func.now()
 
-    def put_tasks(self, campaign: UUID, rows: Sequence[NewTask]) -> int:
-        """Add tasks by hand; a key that is there already keeps its task. How many were new."""
+    def put_tasks(self, campaign: UUID, rows: Sequence[NewTask], *, quiet: bool = False) -> int:
+        """Add tasks by hand; a key that is there already keeps its task. How many were new.
+
+        *quiet*: the workflow need not look, as people alone answer; then it looks the sooner at what they say.
+        """
         with self._database.transaction() as session:
             added = self._insert_tasks(session, campaign, rows)
-            if added:
+            if added and not quiet:
                 workflow_id = session.scalars(select(t.Campaign.workflow_id).where(t.Campaign.id == campaign)).one()
                 poke(session, self._tenant, workflow_id)
             return added
