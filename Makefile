@@ -56,7 +56,7 @@ demo: setup ## the example pipeline from raw data to a released model, with two 
 	@$(BIN)/python examples/moderation/demo.py
 
 test: setup $(TEST_SERVER)/.tried ## all tests, on real servers of their own
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 3
 
 # Temporal's time-skipping server, for a few tests; without Java, Maven or a network they are skipped
 $(TEST_SERVER)/.tried: infra/test-server/pom.xml

@@ -70,7 +70,7 @@ class MonitoringActivities:
         """What the job found, and the newer data that it looked at."""
         newest = self._newest(trained)
         until = at - wanted.late
-        told = self._files.write(self._outcomes.received(version.model, until - wanted.window, at))
+        told = self._files.write(self._outcomes.about(version.model, version.number, until - wanted.window, until))
         inputs = {
             "model": version.model,
             "version": version.number,

@@ -30,6 +30,12 @@ class Outcomes(Protocol):
         Raises StoreUnavailable.
         """
 
+    def about(self, model: str, version: int, since: datetime, until: datetime) -> Iterator[list[Told]]:
+        """What was told, until now, of predictions that *version* made in this interval, its end left out, likewise.
+
+        Raises StoreUnavailable.
+        """
+
 
 class OutcomeFiles(Protocol):
     """Outcomes as objects."""

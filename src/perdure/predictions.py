@@ -38,6 +38,11 @@ def new_request(now: float | None = None) -> str:
     return f"{number:032x}"
 
 
+def first_request(at: datetime) -> str:
+    """What the names of all requests since *at* sort behind, and those of before do not."""
+    return f"{int(at.timestamp() * 1000):012x}" + "0" * (REQUEST - 12)
+
+
 def prediction_id(model: str, version: int, request: str) -> str:
     """The id of what *version* of *model* said to a row; each row of a call is a request of its own."""
     return f"{model}.{version}.{request}"

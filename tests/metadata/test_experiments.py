@@ -125,3 +125,14 @@ def test_outcomes_of_an_interval_come_in_pages(world: World, monkeypatch: pytest
     assert [(each.prediction_id, each.value) for each in told] == list(zip(ids, values, strict=True))[:4]
     assert {(each.source, each.observed_at, each.received_at) for each in told} == {("shop", observed, AT)}
     assert list(rows.received("another", AT, AT + timedelta(days=1))) == []
+
+
+def test_outcomes_about_predictions_of_an_interval(world: World) -> None:
+    world.released("1")
+    made = [(version, AT + timedelta(hours=hour)) for version in (1, 11) for hour in range(4)]
+    ids = {each: prediction_id("moderation", each[0], new_request(each[1].timestamp())) for each in made}
+    FeedbackRows(world.database).outcomes(
+        [NewOutcome(prediction_id=id, value=1, source="shop", observed_at=AT) for id in ids.values()]
+    )
+    found = OutcomeRows(world.database).about("moderation", 1, AT + timedelta(hours=1), AT + timedelta(hours=3))
+    assert {each.prediction_id for page in found for each in page} == {ids[1, AT + timedelta(hours=hour)] for hour in (1, 2)}

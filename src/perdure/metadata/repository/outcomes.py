@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from perdure.metadata import tables as t
 from perdure.metadata.repository.rows import Rows
 from perdure.outcomes import Told
+from perdure.predictions import first_request, prediction_id
 
 _PAGE = 10_000
 
@@ -19,9 +20,19 @@ class OutcomeRows(Rows):
 
     def received(self, model: str, since: datetime, until: datetime) -> Iterator[list[Told]]:
         """What was received for *model* in this interval, its end left out; each page is a transaction."""
+        o = t.Outcome
+        return self._pages(o.model == model, o.received_at >= since, o.received_at < until)
+
+    def about(self, model: str, version: int, since: datetime, until: datetime) -> Iterator[list[Told]]:
+        """What was told of predictions that *version* made in this interval, its end left out; each page is a transaction."""
+        o, first, end = t.Outcome, *(prediction_id(model, version, first_request(each)) for each in (since, until))
+        mine = o.prediction_id.startswith(prediction_id(model, version, ""), autoescape=True)  # whatever the collation says of points
+        return self._pages(o.model == model, o.prediction_id >= first, o.prediction_id < end, mine)
+
+    def _pages(self, *wanted: ColumnElement[bool]) -> Iterator[list[Told]]:
         o, last = t.Outcome, 0
         columns = select(o.sequence, o.prediction_id, o.source, o.value, o.observed_at, o.received_at)
-        query = columns.where(o.tenant == self._tenant, o.model == model, o.received_at >= since, o.received_at < until)
+        query = columns.where(o.tenant == self._tenant, *wanted)
         while True:
             with self._database.transaction() as session:
                 rows = session.execute(query.where(o.sequence > last).order_by(o.sequence).limit(_PAGE)).all()
