@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import math
 
+from sqlalchemy import select
+
 from perdure.messages.pipeline import RunState
+from perdure.metadata import tables as t
 from perdure.ports import PendingMetrics
 from tests.metadata.world import World
 
@@ -95,3 +98,33 @@ def test_only_the_open_release_is_pushed(world: World) -> None:
     assert (pending.release.number, pending.external_version) == (2, "2"), "the first one is over: it was never pushed, and need not be"
     world.projections.pushed("release", pending.release.id, pending.digest)
     assert world.projections.releases() == []
+
+
+def test_what_mlflow_should_say_of_a_model(world: World) -> None:
+    run = world.run()
+    promotion = world.promotion(run)
+    assert world.projections.expected() == [], "MLflow knows nothing of it"
+    push_runs(world)
+    push_versions(world)
+    assert [(each.model, each.external) for each in world.projections.expected()] == [("moderation", None)], "nothing is released"
+    world.promotions.close(promotion.id, release=True, reason="", actor="perdure")
+    assert world.projections.expected() == [], "something is still to be pushed"
+    push_versions(world)
+    assert world.projections.expected() == []
+    [pending] = world.projections.releases()
+    world.projections.pushed("release", pending.release.id, pending.digest)
+    [expected] = world.projections.expected(["moderation"])
+    assert (expected.release, expected.external) == (pending.release.id, "1")
+    assert (expected.tags["perdure.version"], expected.tags["perdure.events"]) == ("1", "trained, evaluated, released")
+    assert world.projections.expected(["another"]) == []
+    world.projections.repaired(expected, ["the alias champion names no version, not version 1", "and more"])
+    with world.database.transaction() as session:
+        [told] = session.scalars(select(t.Audit).where(t.Audit.action == "registry.repair"))
+        assert told.object_id == pending.release.id
+        assert told.reason == "the alias champion names no version, not version 1; and more"
+    world.projections.forget("moderation")
+    assert [each.id for each in world.projections.runs()] == [run.id]
+    push_runs(world)
+    assert [each.external_id for each in world.projections.versions()] == [None]
+    push_versions(world)
+    assert [each.release.id for each in world.projections.releases()] == [pending.release.id]
