@@ -18,7 +18,7 @@ from perdure.monitoring.outcomes import errors, truth
 from perdure.monitoring.reference import Counting, Normal
 from perdure.monitoring.schema import differences
 from perdure.monitoring.windows import Window, hourly
-from perdure.spec.monitor import Monitor
+from perdure.spec.monitor import Effect, Monitor
 
 EVEN = Span(1.0, np.ones(7))
 WANTED = Monitor()
@@ -63,7 +63,7 @@ def test_few_rows_say_nothing() -> None:
 
 def test_a_large_effect_by_chance_is_no_drift() -> None:
     bins, normals = normal(200)
-    wanted = Monitor(min_rows=100, alpha=0.01)
+    wanted = Monitor(min_rows=100, alpha=0.01, effect=Effect(ks=0.1))
     hits = [
         drift.columns(
             "requests",
@@ -81,7 +81,7 @@ def test_a_large_effect_by_chance_is_no_drift() -> None:
 
 
 def test_only_the_detectors_that_are_wanted_say_what_is_large() -> None:
-    by = {name: found(0.3, 5_000, Monitor(detectors=[name])) for name in ("ks", "psi")}
+    by = {name: found(0.42, 5_000, Monitor(detectors=[name])) for name in ("ks", "psi")}
     assert {name: made and made.drifted for name, made in by.items()} == {"ks": True, "psi": False}
 
 
