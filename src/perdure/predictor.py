@@ -330,14 +330,21 @@ class _OwnerCode:
             others = self._take()
             sys.modules.update(self._modules)
             sys.path.insert(0, self._folder)
+            modules = len(sys.modules)
             try:
                 yield
             finally:
                 sys.path.remove(self._folder)
-                self._modules = self._take()
+                if len(sys.modules) == modules and all(name in sys.modules for name in self._modules):
+                    # nothing was imported: no need to look through thousands of names
+                    self._modules = {name: sys.modules.pop(name) for name in self._modules}
+                else:
+                    self._modules = self._take()
                 sys.modules.update(others)
 
     def _take(self) -> dict[str, ModuleType]:
+        if not any(name in sys.modules for name in self._names):  # a package is there before its modules are
+            return {}
         return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in self._names}
 
 
