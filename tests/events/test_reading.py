@@ -141,7 +141,7 @@ def bodies() -> st.SearchStrategy[Any]:
     )
 
 
-@bounded(max_examples=300, deadline=None, database=None)
+@bounded(max_examples=120, deadline=None, database=None)
 @given(data=bodies(), raw=st.binary(max_size=20), media=st.sampled_from([STRUCTURED, BATCH, BINARY, ""]))
 def test_nothing_breaks_a_reader(data: Any, raw: bytes, media: str) -> None:
     """Whatever came, it is read or refused."""
