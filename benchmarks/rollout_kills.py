@@ -111,9 +111,13 @@ class Rollouts:
             return show_run(self.database, workflow_id)
         return None
 
-    def ended(self, workflow_id: str) -> RunDetail:
+    def ended(self, workflow_id: str, *, fail: bool = False) -> RunDetail:
+        """The run at its end; *fail* its canary before."""
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
+            if fail and (canary := [row for row in self.stages() if row.kind == t.TrafficKind.CANARY]):
+                self.fail(canary[0])
+                fail = False
             detail = self.detail(workflow_id)
             if detail is not None and not detail.run.state.is_live:
                 return detail
@@ -177,13 +181,13 @@ class Rollouts:
         up = time.monotonic() - restarted
         self.database = Database(self.settings.postgres)
         served = self._served(restarted)
-        detail = self.ended(workflow_id)
+        detail = self.ended(workflow_id, fail=not told)
         ended = time.monotonic() - restarted
         released = detail.promotion is not None and detail.promotion.state == "released"
         return Cell(
             after=after,
             stage=stage,
-            failing=failing and told,
+            failing=failing,
             released=released,
             reason=(detail.promotion.reason if detail.promotion else str(detail.run.error)),
             up=round(up, 1),
