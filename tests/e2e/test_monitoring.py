@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from sqlalchemy import text
 from temporalio.client import Client, WorkflowFailureError
 
 from perdure import predictor
@@ -83,9 +86,20 @@ async def test_a_look_leaves_events_once_and_a_report(settings: Settings) -> Non
     labels = {"model": "watched", "version": "1", "monitor": "requests", "kind": "data"}
     assert drift_gauges.drifted.labels(**labels)._value.get() == 1.0
     with Database.open(settings) as database, database.transaction() as session:
-        from sqlalchemy import text
-
         assert session.scalar(text("select count(*) from drift_event where model = 'watched'")) == 2
+
+
+def test_the_command_line_tells_it(settings: Settings) -> None:
+    def perdure(*words: str) -> str:
+        made = subprocess.run([sys.executable, "-m", "perdure.cli.main", *words], capture_output=True, text=True, check=True)
+        return made.stdout + made.stderr
+
+    told = perdure("drift", "watched")
+    assert "drifted" in told
+    assert "size (ks 1.00)" in told
+    assert "drift.html" in told
+    assert [each["monitor"] for each in json.loads(perdure("drift", "watched", "--json"))] == ["predictions", "requests"]
+    assert "fewer than 100 rows" in perdure("monitor", "watched")  # now is not when it was asked
 
 
 async def test_what_cannot_be_looked_at_says_so(settings: Settings) -> None:

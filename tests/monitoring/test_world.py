@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.drift_world import DAY, Drift, Simulation, World, confirmed
+from perdure.spec.monitor import Effect, Monitor
 
 MONTH = 28 * DAY
 SMALL = World(features=12)
@@ -28,7 +29,7 @@ def test_planted_drift_is_confirmed_within_four_windows(planted: dict[str, float
 
 
 def test_without_what_days_say_the_same_weeks_are_full_of_alarms() -> None:
-    simulation = Simulation(1, World(lasting=0.15, features=12))
+    simulation = Simulation(1, World(lasting=0.15, features=12), Monitor(effect=Effect(ks=0.1)))
     for normal in simulation._normals:
         normal.variance["shape"] = 0.0
     (looks,) = simulation.looks(MONTH, chunk=MONTH)
