@@ -105,6 +105,12 @@ def test_a_stage_that_ends_otherwise_stops_its_experiment(world: World) -> None:
         assert row.ended_at == traffic.until
 
 
+def test_a_stage_that_is_skipped_stops_its_experiment(world: World) -> None:
+    one = Comparing(world, world.released("1"))
+    one.traffic.open(one.promotion.id, 2, STAGES, "skipped by ann")
+    assert one.row().judged == Judged(state=ExperimentState.STOPPED, reason="its stage ended before a look decided")
+
+
 def test_outcomes_of_an_interval_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perdure.metadata.repository.outcomes._PAGE", 2)
     world.released("1")
@@ -131,8 +137,6 @@ def test_outcomes_about_predictions_of_an_interval(world: World) -> None:
     world.released("1")
     made = [(version, AT + timedelta(hours=hour)) for version in (1, 11) for hour in range(4)]
     ids = {each: prediction_id("moderation", each[0], new_request(each[1].timestamp())) for each in made}
-    FeedbackRows(world.database).outcomes(
-        [NewOutcome(prediction_id=id, value=1, source="shop", observed_at=AT) for id in ids.values()]
-    )
+    FeedbackRows(world.database).outcomes([NewOutcome(prediction_id=id, value=1, source="shop", observed_at=AT) for id in ids.values()])
     found = OutcomeRows(world.database).about("moderation", 1, AT + timedelta(hours=1), AT + timedelta(hours=3))
     assert {each.prediction_id for page in found for each in page} == {ids[1, AT + timedelta(hours=hour)] for hour in (1, 2)}

@@ -171,7 +171,7 @@ async def test_probes_end_an_experiment_at_once_whatever_its_look_does(stack: St
         await handle.signal("poke")
         began = time.monotonic()
         result = await handle.result()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20, "the look would never have ended"
     assert not result.released
     row, looks = kept(world)
     assert (row.state, looks) == (ExperimentState.STOPPED, [])

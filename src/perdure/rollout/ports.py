@@ -83,7 +83,7 @@ class Traffic(Protocol):
         """The promotion's candidate takes part no longer; no-op where none does."""
 
     def command(self, promotion: UUID, traffic: UUID, command: str, command_id: str, actor: str, reason: str) -> None:
-        """Record what somebody said, once. ``advance`` is about this stage, ``abort`` refuses the promotion, whichever stage is open by now.
+        """Record what somebody said, once. ``advance`` is about this stage; ``abort`` refuses the promotion, whatever stage is open by now.
 
         Raises Conflict where that has ended.
         """

@@ -33,7 +33,7 @@ def end(session: Session, rows: Sequence[t.Traffic], outcome: str, at: datetime)
     for row in rows:
         until = max(at, row.since + timedelta(microseconds=1))
         session.execute(update(t.Traffic).where(t.Traffic.id == row.id).values(until=until, outcome=plain(outcome)))
-        experiments.stop(session, [row.id], outcome, until)
+        experiments.stop(session, [row.id], "its stage ended before a look decided" if outcome == PASSED else outcome, until)
 
 
 def withdraw(session: Session, outcome: str, *where: ColumnExpressionArgument[bool]) -> Sequence[t.Traffic]:
