@@ -13,7 +13,7 @@ from perdure.messages.common import Json
 from perdure.messages.retraining import DriftKind, EpisodeState, Outcome, TriggerKind
 from perdure.metadata import tables as t
 from perdure.metadata.database import Database
-from perdure.metadata.repository.retraining import SNOOZE
+from perdure.metadata.repository.situations import SNOOZE
 
 
 @dataclass(frozen=True, kw_only=True)
