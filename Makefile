@@ -19,7 +19,7 @@ SEED ?= 1
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup up down demo test test-labelstudio check bench chaos flood lock clean
+.PHONY: help setup up down demo demo-drift test test-labelstudio check bench chaos flood lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,9 @@ down: $(INSTALLED) ## stop it; data stays
 
 demo: setup ## the example pipeline from raw data to a released model, with two kills on the way
 	@$(BIN)/python examples/moderation/demo.py
+
+demo-drift: setup ## the example air-quality: a year of live traffic, watched, and trained again when it errs more
+	@$(BIN)/python examples/air-quality/demo.py
 
 test: setup $(TEST_SERVER)/.tried ## all tests, on real servers of their own
 	@$(BIN)/pytest -n 3
