@@ -76,7 +76,8 @@ for frame in parts(sys.argv[1]):
 normals = counting.normals()
 known, known_cpu = time.perf_counter(), time.process_time()
 window = Window(normals)
-window.read(pl.scan_parquet(sys.argv[2]))
+for frame in parts(sys.argv[2]):  # a scan of a local file would map it into memory; a look reads from S3
+    window.add(frame)
 wanted = Monitor()
 found = drift.columns("requests", DriftKind.DATA, window.counted(), normals, window.span(1.0), wanted)
 ended, ended_cpu = time.perf_counter(), time.process_time()
