@@ -1,8 +1,9 @@
 """``python -m benchmarks.false_actions [YEARS] [TRIALS]``: what monitors and policy do in years without drift, and how soon they see one.
 
 Each year is a world of its own (`benchmarks.drift_world`): 50 features, hourly looks, a day, a week, and weather that lasts. What a
-look says goes through `perdure.retraining.look`, which decides as the controller does, by the default policy with actions. An action without
-drift is a false one. The power is that of the same code: drift is planted, and counts as seen if an action follows within four windows.
+look says goes through `perdure.retraining.look`, which decides as the controller does, by the default policy with actions. An action
+without drift is a false one. The power is that of the same code: drift is planted, and counts as seen if an action follows within four
+windows.
 """
 
 from __future__ import annotations

@@ -413,7 +413,10 @@ class Predictor:
         """
         if not isinstance(self._score, _Boosted):
             raise NotExplainable("the contributions of features are known for models of XGBoost only")
-        return self._score.contributions(numbers(self.transform(frame), self.features).to_numpy(order="c"))
+        made: np.ndarray[Any, np.dtype[np.float32]] = self._score.contributions(
+            numbers(self.transform(frame), self.features).to_numpy(order="c")
+        )
+        return made
 
     def rows(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         """Raw rows given as dicts (JSON) as a frame for `predict`; a key that some rows lack is a null there. Raises InputMismatch."""

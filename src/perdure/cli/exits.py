@@ -51,6 +51,7 @@ BY_ERROR = {
     "LabelStudioUnavailable": Exit.UNREACHABLE,
     "TemporalUnavailable": Exit.UNREACHABLE,
     "RateLimited": Exit.UNREACHABLE,
+    "ModelUnavailable": Exit.UNREACHABLE,
     "Permanent": Exit.FAILED,
     "InvalidInput": Exit.USAGE,
     "UnknownTrainer": Exit.USAGE,

@@ -65,10 +65,10 @@ class ModelEventKind(StrEnum):
     TRAINED = "trained"
     EVALUATED = "evaluated"
     REFUSED = "refused"
-    STAGED = "staged"
     RELEASED = "released"
-    ROLLED_BACK = "rolled_back"
     RETIRED = "retired"
+    STAGED = "staged"
+    ROLLED_BACK = "rolled_back"
 
 
 class ModelEvent(Base):
