@@ -44,7 +44,7 @@ class RetrainingActivities:
     @activity.defn(name="retraining.failed", no_thread_cancel_exception=True)
     def failed(self, request: RunNotOpened) -> None:
         """The run of a decision has failed before it had a row."""
-        self._retraining.failed(request.decision, dict(request.error))
+        self._retraining.failed(request.decision, dict(request.error), request.after)
 
     @activity.defn(name="retraining.trigger", no_thread_cancel_exception=True)
     def trigger(self, request: TriggerRequest) -> bool:

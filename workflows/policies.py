@@ -78,6 +78,8 @@ DRAIN = timedelta(seconds=5)
 
 MODEL_AGAIN, MODEL_QUIET = timedelta(minutes=1), timedelta(hours=1)
 """A model's controller that nobody pokes looks at its rows after this, then twice as late each time, up to the latter."""
+NEVER = timedelta(days=1)
+"""A run that was started by an earlier execution of the controller, and has no row after this, will not come."""
 LOOKS_PER_EXECUTION = 300
 """A controller continues as new after this many looks (about 10 history events each), or when the server suggests it."""
 RUNS_PER_EXECUTION = 100

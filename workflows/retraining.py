@@ -30,11 +30,12 @@ with workflow.unsafe.imports_passed_through():
     from perdure.messages.retraining import ControllerRequest, Force, Snooze
     from perdure.workflows.failures import describe, readable
     from perdure.workflows.pipeline import TrainingPipeline
-    from perdure.workflows.policies import AWAY, DRAIN, LOOKS_PER_EXECUTION, MAIN, MODEL_AGAIN, MODEL_QUIET, ROWS, TICK_EVERY
+    from perdure.workflows.policies import AWAY, DRAIN, LOOKS_PER_EXECUTION, MAIN, MODEL_AGAIN, MODEL_QUIET, NEVER, ROWS, TICK_EVERY
 
 MODEL = SearchAttributeKey.for_keyword("PerdureModel")
 MOST_SIGNALS = 1_000  # that wait to be written
 LONGEST = 2_000  # characters of a reason
+LOST: dict[str, str | None] = {"type": "RunNotOpened", "message": "the run was started, and ended before it had a row"}
 _Answer = TypeVar("_Answer")
 
 
@@ -105,7 +106,6 @@ class RetrainingController:
         """The run of a decision. Its id is the decision's: one that was started before is left alone."""
         if start.workflow_id in self._started:
             return
-        self._started.add(start.workflow_id)
         try:
             handle = await workflow.start_child_workflow(
                 TrainingPipeline.run,
@@ -115,8 +115,10 @@ class RetrainingController:
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 parent_close_policy=ParentClosePolicy.ABANDON,
             )
-        except WorkflowAlreadyStartedError:
+        except WorkflowAlreadyStartedError:  # by an execution before this one, which alone would have heard of its end
+            await self._tell(RunNotOpened(decision=start.decision, error=LOST, after=NEVER, patience=self._request.patience))
             return
+        self._started.add(start.workflow_id)
         self._runs.add(asyncio.create_task(self._watch(start, handle)))
 
     async def _watch(self, start: StartRun, run: Awaitable[RunResult]) -> None:
@@ -124,10 +126,18 @@ class RetrainingController:
         try:
             await run
         except ChildWorkflowError as err:
-            error = describe(err)
-            failed = RunNotOpened(decision=start.decision, error=error, patience=self._request.patience)
-            await workflow.execute_activity_method(RetrainingActivities.failed, failed, **ROWS)
+            self._started.discard(start.workflow_id)  # a look that asks for it again tells it, if this cannot be written down
+            await self._tell(RunNotOpened(decision=start.decision, error=describe(err), patience=self._request.patience))
         self._poked = True
+
+    async def _tell(self, failed: RunNotOpened) -> None:
+        """A run ended without a row. Where that cannot be written down, a later look asks for the run again."""
+        try:
+            await workflow.execute_activity_method(RetrainingActivities.failed, failed, **ROWS)
+        except FailureError as err:
+            if is_cancelled_exception(err):
+                raise
+            workflow.logger.warning("that a run never opened could not be written down", extra={"error": str(readable(err))})
 
     async def _wait(self, look: Look | None) -> None:
         """Until somebody pokes or signals, or it is time: ever later in quiet times, but when what holds something back ends."""
@@ -143,8 +153,9 @@ class RetrainingController:
             await workflow.wait_condition(self._is_idle, timeout=DRAIN)
         except TimeoutError:
             self._refusal = "the controller is being renewed"
-            await self._keep_signals()
-            await workflow.wait_condition(self._is_idle)
+            while not self._is_idle():
+                await self._keep_signals()
+                await workflow.wait_condition(lambda: bool(self._signals) or self._is_idle())
         workflow.continue_as_new(self._request)
 
     def _is_idle(self) -> bool:

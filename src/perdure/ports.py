@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -169,6 +169,7 @@ class Promotion:
     state: str  # open | released | refused
     reason: str = ""
     until: datetime | None = None  # votes are taken; None where nobody is asked
+    undone: str = ""  # who rolled the version back, where that ended its last release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,8 +395,8 @@ class Retraining(Protocol):
     def source(self, pipeline: str, fingerprint: str) -> bool:
         """Whether the source has changed since it was looked at last, which is a reason to train. Raises NotFound as `trigger` does."""
 
-    def failed(self, decision: UUID, error: Json) -> None:
-        """The run of this decision has failed, perhaps before it had a row."""
+    def failed(self, decision: UUID, error: Json, after: timedelta = timedelta(0)) -> None:
+        """The run of this decision has failed before it had a row; says nothing about a decision that is younger than *after*."""
 
 
 class SourceFiles(Protocol):

@@ -44,15 +44,15 @@ class Model:
     def _add_run(self, key: str, *, released: bool, begun: datetime | None = None) -> None:
         run = self.world.run(key, spec=self.pipeline)
         if begun is not None:
-            self._change(update(t.Run).where(t.Run.id == run.id).values(started_at=begun))
+            self.change(update(t.Run).where(t.Run.id == run.id).values(started_at=begun))
         champion = self.world.models.champion(MODEL)
         promotion = self.world.promotion(run, champion=champion, passed=released)
         self.world.promotions.close(promotion.id, release=released, reason="", actor="perdure")
         if begun is not None:  # and so long ago that nothing is held back by it
-            self._change(update(t.Release).where(t.Release.promotion_id == promotion.id).values(since=begun))
+            self.change(update(t.Release).where(t.Release.promotion_id == promotion.id).values(since=begun))
         self.world.runs.close(run.id, RunState.SUCCEEDED, None)
 
-    def _change(self, statement: Any) -> None:
+    def change(self, statement: Any) -> None:
         with self.world.database.transaction() as session:
             session.execute(statement)
 
@@ -76,6 +76,10 @@ class Model:
     def confirmed(self, *days: int, **more: Any) -> None:
         for day in days or (1, 2, 3):
             self.says(day, **more)
+
+    def stands(self, **more: Any) -> None:
+        """What is believed at once."""
+        self.says(30, level=True, window_start=None, window_end=None, **more)
 
     def ends(self, workflow_id: str, *, released: bool) -> None:
         self._add_run(workflow_id.rpartition("/")[2], released=released)
@@ -222,8 +226,7 @@ def test_a_training_that_did_not_help_doubles_the_cooldown(world: World) -> None
     model.rows.look(MODEL)
     assert model.acts()[0].helped is False
     assert "retraining_did_not_help" in model.told()
-    for day in range(3):
-        model.says(90 + day, monitor="other")
+    model.stands(monitor="other")
     look = model.rows.look(MODEL)
     assert not look.starts
     assert look.due is not None
@@ -236,8 +239,7 @@ def test_the_budget_is_spent(world: World) -> None:
     model.confirmed()
     [start] = model.rows.look(MODEL).starts
     model.ends(start.workflow_id, released=False)
-    for day in range(3):
-        model.says(90 + day, monitor="other")
+    model.stands(monitor="other")
     look = model.rows.look(MODEL)
     assert "budget of 1 automatic actions" in look.waits[0]
     assert look.due is not None
@@ -310,10 +312,62 @@ def test_a_cutoff_goes_with_a_split_by_time(world: World) -> None:
 def test_a_run_that_never_opened_has_failed(model: Model) -> None:
     model.confirmed()
     [start] = model.rows.look(MODEL).starts
+    model.rows.failed(start.decision, {"type": "RunNotOpened"}, timedelta(days=1))
+    assert model.rows.look(MODEL).running == start.workflow_id, "it may come yet"
     model.rows.failed(start.decision, {"type": "InvalidInput", "message": "no"})
     model.rows.failed(uuid4(), {})
     assert model.rows.look(MODEL).running is None
     assert model.acts()[0].result == "failed"
+    assert model.told().count("retraining_did_not_help") == 1
+
+
+def test_a_decision_outlives_days_in_which_everything_was_down(model: Model) -> None:
+    model.confirmed()
+    [start] = model.rows.look(MODEL).starts
+    d = t.RetrainDecision
+    model.change(update(d).where(d.id == start.decision).values(created_at=NOW - timedelta(days=5)))
+    assert model.rows.look(MODEL).starts == [start]
+    model.rows.failed(start.decision, {"type": "RunNotOpened"}, timedelta(days=1))
+    assert not model.rows.look(MODEL).starts
+
+
+def test_failures_of_long_ago_still_lengthen_the_cooldown(world: World) -> None:
+    model = Model(world, spec(cooldown="24h"))
+    d, days = t.RetrainDecision, (128, 96, 64, 32, 0)
+    for number in range(len(days)):
+        model.rows.force(MODEL, Force(actor="ann", command_id=str(number)))
+        [start] = model.rows.look(MODEL).starts
+        model.rows.failed(start.decision, {"type": "X"})
+    for act, ago in zip(model.acts(), days, strict=True):
+        at, detail = NOW - timedelta(days=ago), {**act.detail, "automatic": True}
+        model.change(update(d).where(d.id == act.id).values(created_at=at, finished_at=at, detail=detail))
+    model.stands()
+    look = model.rows.look(MODEL)
+    assert look.due is not None
+    assert timedelta(days=31) < look.due < timedelta(days=33)
+
+
+def test_a_window_of_a_wrong_clock_holds_nothing_up(model: Model) -> None:
+    model.says(10_000)
+    for hour in (1, 2):
+        model.says(0, window_start=NOW + timedelta(hours=hour), window_end=NOW + timedelta(hours=hour + 1))
+    assert model.rows.look(MODEL).starts
+    [episode] = model.episodes()
+    assert (episode.hits, episode.last_window_end) == (3, NOW + timedelta(hours=3))
+
+
+def test_labels_are_a_reason_again_where_the_training_made_no_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(world, {**spec(), "triggers": [{"labels": 10}]})
+    new = 25
+    monkeypatch.setattr("perdure.metadata.repository.situations.labels_since", lambda *args, **options: new)
+    [start] = model.rows.look(MODEL).starts
+    new = 35
+    assert model.rows.look(MODEL).starts == [start]
+    model.rows.failed(start.decision, {"type": "X"})
+    [again] = model.rows.look(MODEL).starts
+    assert again != start
+    model.rows.failed(again.decision, {"type": "X"})
+    assert not model.rows.look(MODEL).starts
 
 
 def test_policies_are_numbered_when_they_change(world: World) -> None:

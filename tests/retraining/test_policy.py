@@ -60,8 +60,8 @@ def test_nothing_is_decided_where_nothing_is_the_matter() -> None:
         ({"policy": Policy(act=Act(), min_new_labels=9), "asks": False, "new_labels": 8}, "labels", "8 of 9 labels"),
         ({"policy": Policy(act=Act(quality="label")), "asks": False}, "nobody", "no part `label`"),
         ({"running": "run/m/1"}, "running", "run/m/1 goes on"),
-        ({"snoozed_until": NOW + timedelta(days=1)}, "snoozed", "snoozed until 2026-06-02"),
-        ({"history": [Past(at=NOW - timedelta(hours=5), automatic=True)]}, "cooldown", "cooldown until 2026-06-01 19:00"),
+        ({"snoozed_until": NOW + timedelta(days=1)}, "snoozed", "snoozed until 2026-06-02 00:00 UTC"),
+        ({"history": [Past(at=NOW - timedelta(hours=5), automatic=True)]}, "cooldown", "cooldown until 2026-06-01 19:00 UTC"),
         ({"policy": Policy(act=Act(), max_per_day=0, max_per_30d=0)}, "budget", "the budget of 0"),
     ],
 )
@@ -123,7 +123,7 @@ def test_other_triggers_wait_for_cooldown_and_budget() -> None:
     labels = wish(TriggerKind.LABELS)
     held = only(wishes=[labels], history=[Past(at=NOW, automatic=True)])
     assert (held.outcome, held.wishes) == (Outcome.NOTHING, ())
-    assert held.reason == "trigger labels (text of k), but cooldown until 2026-06-02 00:00"
+    assert held.reason == "trigger labels (text of k), but cooldown until 2026-06-02 00:00 UTC"
     observed = decided(wishes=[labels], episodes=[episode()], policy=Policy())
     assert [answer.outcome for answer in observed.answers] == [Outcome.NOTHING, Outcome.TRAIN]  # only drift is observed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from perdure.adapters.schedules import apply
 from perdure.adapters.sources import StoredSources
 from perdure.config import Settings
 from perdure.errors import root
+from perdure.events.signals import receive
 from perdure.messages.common import Json
 from perdure.messages.controller import Look, LookAtModel
 from perdure.messages.pipeline import CloseRun, OpenRun, RunRequest, RunResult, RunState
@@ -281,6 +283,45 @@ async def test_a_controller_goes_on_in_a_new_execution(world: World, monkeypatch
     assert len(model.decisions()) == 1
 
 
+async def test_what_comes_in_while_a_controller_is_renewed_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies, "LOOKS_PER_EXECUTION", 2)
+    monkeypatch.setattr(policies, "DRAIN", timedelta(seconds=0.05))
+    model, goes_on = world.model(), threading.Event()
+    rows = world.activities._retraining
+    force = rows.force
+    monkeypatch.setattr(rows, "force", lambda *said: goes_on.wait(20) and force(*said))
+    async with world.working():
+        await model.signal()
+        waiting = asyncio.create_task(model.handle.execute_update("force", {"actor": "ann"}))
+        await model.until(lambda: world.looks)
+        await model.signal()
+        await asyncio.sleep(0.5)  # the update holds the new execution up
+        await model.handle.signal("drift", model.event())
+        e = t.DriftEvent
+        with world.database.transaction() as session:
+            await model.until(lambda: session.scalar(select(e.id).where(e.model == model.name)))
+        assert not waiting.done()
+        goes_on.set()
+        await waiting
+        await model.run_started()
+        await model.handle.terminate()
+
+
+async def test_a_run_that_an_earlier_execution_started_in_vain_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies, "NEVER", timedelta(0))
+    model = world.model()
+    receive(DeliveryRows(world.database), model.event())
+    [start] = RetrainingRows(world.database).look(model.name).starts
+    before = await world.client.start_workflow("TrainingPipeline", start.request, id=start.workflow_id, task_queue="nobody")
+    await before.terminate()
+    async with world.working():
+        await model.signal()
+        await model.until(lambda: [row for row in model.decisions() if row.finished_at])
+        await model.handle.terminate()
+    [decision] = model.decisions()
+    assert (decision.result, decision.helped, decision.detail["error"]["type"]) == ("failed", False, "RunNotOpened")
+
+
 async def test_a_run_that_cannot_open_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     model = world.model()
     look = world.activities.look
@@ -317,7 +358,7 @@ async def test_a_date_is_written_down_and_pokes(world: World) -> None:
 async def test_a_schedule_tells_the_data_cutoff(world: World) -> None:
     model = world.model(triggers=[{"schedule": "@yearly"}])
     spec = load(RunRows(world.database).pipeline(model.name).spec)
-    await apply(world.client, spec.name, spec.model_name, wanted(spec))
+    await apply(world.client, spec.name, [spec.model_name], wanted(spec))
     before = datetime.now(UTC) - timedelta(seconds=2)
     async with world.working():
         await world.client.get_schedule_handle(f"schedule/{model.name}/0").trigger()
@@ -326,7 +367,7 @@ async def test_a_schedule_tells_the_data_cutoff(world: World) -> None:
             row = await model.until(lambda: session.scalars(query).one_or_none())
     assert before < datetime.fromisoformat(row.detail["cutoff"]) < datetime.now(UTC) + timedelta(seconds=1)
     assert (row.detail["text"], row.detail["overlap"]) == ("@yearly (UTC)", "skip")
-    await apply(world.client, spec.name, spec.model_name, [])
+    await apply(world.client, spec.name, [spec.model_name], [])
 
 
 async def test_a_backfill_runs_one_cutoff_after_the_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,10 +70,11 @@ class RecordSignal:
 
 @dataclass(frozen=True, kw_only=True)
 class RunNotOpened:
-    """`retraining.failed`: the run of a decision has failed before it had a row."""
+    """`retraining.failed`: the run of a decision has failed before it had a row; ``after``: if the decision is that old."""
 
     decision: UUID
     error: dict[str, str | None] = field(default_factory=dict)
+    after: timedelta = timedelta(0)
     patience: timedelta = PATIENCE
 
 

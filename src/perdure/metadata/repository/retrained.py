@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, or_, select
@@ -14,8 +14,6 @@ from perdure.messages.pipeline import RunRequest, RunState
 from perdure.messages.retraining import Outcome
 from perdure.metadata import tables as t
 from perdure.metadata.repository.messages import tell
-
-NEVER = timedelta(days=1)  # after this a run that was to be started, and has no row, will not come
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +57,12 @@ def labels_since(session: Session, tenant: str, model: str, last: Trained | None
     return counted + (session.scalar(known) or 0) if outcomes else counted
 
 
-def settle(session: Session, tenant: str, model: str, owner: str | None, now: datetime) -> Settled:
-    """Write down how the actions ended whose runs have ended. Who is responsible is told of those that did not help."""
+def settle(session: Session, tenant: str, model: str, owner: str | None) -> Settled:
+    """Write down how the actions ended whose runs have ended. Who is responsible is told of those that did not help.
+
+    A run without a row is to be started, however old the decision: everything may have been down since. That it was started and never
+    came, the controller tells (`perdure.messages.controller.RunNotOpened`).
+    """
     d, settled = t.RetrainDecision, Settled()
     query = select(d).where(d.tenant == tenant, d.model == model, d.outcome != Outcome.NOTHING, d.finished_at.is_(None))
     for row in session.scalars(query.order_by(d.created_at)).all():
@@ -68,19 +70,23 @@ def settle(session: Session, tenant: str, model: str, owner: str | None, now: da
         run = session.execute(
             select(t.Run.id, t.Run.state, t.Run.finished_at).where(t.Run.tenant == tenant, t.Run.workflow_id == row.workflow_id)
         ).one_or_none()
-        if run is None and row.created_at > now - NEVER:
+        if run is None:
             settled.starts.append(start_run(row, pipeline))
             settled.running = settled.running or row.workflow_id
-        elif run is not None and run.finished_at is None:
+        elif run.finished_at is None:
             settled.running = settled.running or row.workflow_id
         else:
-            row.result, row.helped = ("lost", None) if run is None else _result(session, run.id, run.state)
-            row.finished_at = run.finished_at if run is not None else now
+            row.result, row.helped = _result(session, run.id, run.state)
+            row.finished_at = run.finished_at
             if row.helped is False:
-                told = {"model": model, "run": row.workflow_id, "result": row.result, "reason": row.reason}
-                tell(session, tenant, owner, kind="retraining_did_not_help", **told)
+                tell_failed(session, tenant, owner, model, row.workflow_id, row.result, row.reason)
     session.flush()
     return settled
+
+
+def tell_failed(session: Session, tenant: str, owner: str | None, model: str, run: str | None, result: str, reason: str) -> None:
+    """Tell *owner* that an action did not help."""
+    tell(session, tenant, owner, kind="retraining_did_not_help", model=model, run=run, result=result, reason=reason)
 
 
 def start_run(row: t.RetrainDecision, pipeline: str) -> StartRun:

@@ -18,7 +18,7 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.messages import tell
-from perdure.metadata.repository.retrained import settle, start_run, trained
+from perdure.metadata.repository.retrained import settle, start_run, tell_failed, trained
 from perdure.metadata.repository.situations import MOST, SNOOZE, SituationRows
 from perdure.retraining.episodes import Episode
 from perdure.retraining.look import Looked
@@ -41,11 +41,12 @@ class RetrainingRows(SituationRows):
                 return Look(waits=[f"no pipeline trains {model}"])
             now: datetime = session.scalars(select(func.now())).one()
             policy = self._policy(session, model, spec)
-            settled = settle(session, self._tenant, model, spec.owner, now)
+            settled = settle(session, self._tenant, model, spec.owner)
             last = trained(session, self._tenant, model)
-            self._derive(session, model, spec, last)
+            running = settled.running or self._live(session, spec.name)
+            self._derive(session, model, spec, last, running)
             events = self._events(session, model)
-            looked = self._decide(session, model, spec, settled, last, events, now)
+            looked = self._decide(session, model, spec, running, last, events, now)
             new = self._write(session, model, spec, policy, looked, now)
             starts = [*settled.starts, *self._starts(session, spec, new)]
             opened = [e for e in looked.episodes.values() if e.state is not EpisodeState.CLOSED]
@@ -103,18 +104,21 @@ class RetrainingRows(SituationRows):
             key = f"data/{fingerprint[:16]}/{before.id if before else 'first'}"
             return self._trigger(session, model, TriggerKind.DATA, key, detail, "perdure") and not known
 
-    def failed(self, decision: UUID, error: Json) -> None:
-        """The run of this decision has failed. Where it has a row, that says more, and the next look reads it."""
+    def failed(self, decision: UUID, error: Json, after: timedelta = timedelta(0)) -> None:
+        """The run of this decision, which is as old as *after*, has failed. Where it has a row, that says more; the next look reads it."""
         d = t.RetrainDecision
         opened = select(t.Run.id).where(t.Run.tenant == self._tenant, t.Run.workflow_id == d.workflow_id)
         with self._database.transaction() as session:
+            old = d.created_at <= func.now() - after
             found = session.execute(
                 update(d)
-                .where(d.id == decision, d.tenant == self._tenant, d.finished_at.is_(None), ~opened.exists())
+                .where(d.id == decision, d.tenant == self._tenant, d.finished_at.is_(None), old, ~opened.exists())
                 .values(result="failed", helped=False, finished_at=func.now(), detail=d.detail.concat({"error": error}))
-                .returning(d.model)
+                .returning(d.model, d.workflow_id, d.reason)
             ).one_or_none()
             if found is not None:
+                spec = self._spec(session, found.model)
+                tell_failed(session, self._tenant, spec.owner if spec else None, found.model, found.workflow_id, "failed", found.reason)
                 poke(session, self._tenant, f"retrain/{found.model}")
 
     # --- what is written -------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import cast, func, select
+from sqlalchemy import case, cast, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -18,7 +18,7 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.lifecycle import LIVE
-from perdure.metadata.repository.retrained import Settled, Trained, labels_since
+from perdure.metadata.repository.retrained import Trained, labels_since
 from perdure.metadata.repository.rows import Rows
 from perdure.retraining.episodes import Episode, Statement, share_of
 from perdure.retraining.look import Looked, look
@@ -26,8 +26,9 @@ from perdure.retraining.policy import Past, Situation, Wish
 from perdure.spec.pipeline import Pipeline, load
 
 MOST = 2_000  # events that one look reads
-MEMORY = timedelta(days=60)  # of past actions
+MEMORY = 10_000  # past actions: the largest budget of 30 days, and all that may lengthen a cooldown, however long ago
 LATELY = timedelta(days=7)  # of what monitors said
+AHEAD = timedelta(days=1)  # a window that ends later than this after it was told of is a sender's wrong clock: nothing could follow it
 SNOOZE = "snooze/"
 
 
@@ -72,13 +73,16 @@ class SituationRows(Rows):
             self._add(session, t.RetrainPolicy, **values)
         return key
 
-    def _derive(self, session: Session, model: str, spec: Pipeline, last: Trained | None) -> None:
-        """Triggers that the rows themselves tell: labels since the last training, and new versions of other pipelines' datasets."""
+    def _derive(self, session: Session, model: str, spec: Pipeline, last: Trained | None, running: str | None) -> None:
+        """Triggers that the rows themselves tell: labels since the last training, and new versions of other pipelines' datasets.
+
+        Where a training has made no version, as many labels more are a reason again; while one goes on, that is not known yet.
+        """
         for trigger in spec.triggers:
-            if trigger.labels is not None:
+            if trigger.labels is not None and running is None:
                 found = labels_since(session, self._tenant, model, last, outcomes=False)
                 if found >= trigger.labels:
-                    key = f"labels/{last.version if last else 0}/{trigger.labels}"
+                    key = f"labels/{last.version if last else 0}/{trigger.labels}/{found // trigger.labels}"
                     self._trigger(session, model, TriggerKind.LABELS, key, {"text": f"{found} labels are new"}, "perdure")
             if trigger.dataset is not None:
                 v = t.DatasetVersion
@@ -110,7 +114,7 @@ class SituationRows(Rows):
         session: Session,
         model: str,
         spec: Pipeline,
-        settled: Settled,
+        running: str | None,
         last: Trained | None,
         events: Sequence[t.DriftEvent],
         now: datetime,
@@ -123,8 +127,8 @@ class SituationRows(Rows):
             policy=spec.policy,
             episodes=[_episode(row) for row in rows],
             wishes=self._wishes(session, model),
-            history=self._history(session, model, now),
-            running=settled.running or self._live(session, spec.name),
+            history=self._history(session, model),
+            running=running,
             snoozed_until=self._snoozed(session, model),
             new_labels=labels_since(session, self._tenant, model, last, outcomes=True),
             asks=spec.label is not None,
@@ -144,7 +148,8 @@ class SituationRows(Rows):
     def _heard(self, session: Session, model: str, now: datetime) -> dict[str, datetime]:
         """The latest end of a window that each monitor has spoken of, in what was decided lately."""
         e = t.DriftEvent
-        query = select(e.monitor, func.max(func.coalesce(e.window_end, e.received_at))).group_by(e.monitor)
+        end = case((e.window_end <= e.received_at + AHEAD, e.window_end), else_=e.received_at)
+        query = select(e.monitor, func.max(end)).group_by(e.monitor)
         query = query.where(e.tenant == self._tenant, e.model == model, e.decision_id.is_not(None), e.received_at > now - LATELY)
         return {row[0]: row[1] for row in session.execute(query)}
 
@@ -195,12 +200,13 @@ class SituationRows(Rows):
             for row in session.scalars(query)
         ]
 
-    def _history(self, session: Session, model: str, now: datetime) -> list[Past]:
+    def _history(self, session: Session, model: str) -> list[Past]:
         d = t.RetrainDecision
-        query = select(d).where(d.tenant == self._tenant, d.model == model, d.outcome != Outcome.NOTHING, d.created_at > now - MEMORY)
+        query = select(d.created_at, d.detail["automatic"].astext.label("automatic"), d.helped, d.finished_at)
+        query = query.where(d.tenant == self._tenant, d.model == model, d.outcome != Outcome.NOTHING)
         return [
-            Past(at=row.created_at, automatic=bool(row.detail.get("automatic")), helped=row.helped, finished_at=row.finished_at)
-            for row in session.scalars(query.order_by(d.created_at.desc()))
+            Past(at=row.created_at, automatic=row.automatic == "true", helped=row.helped, finished_at=row.finished_at)
+            for row in session.execute(query.order_by(d.created_at.desc()).limit(MEMORY))
         ]
 
     def _live(self, session: Session, pipeline: str) -> str | None:
@@ -231,6 +237,7 @@ def _episode(row: t.DriftEpisode) -> Episode:
 
 
 def _statement(row: t.DriftEvent) -> Statement:
+    ahead = (row.window_end or row.window_start or row.received_at) > row.received_at + AHEAD
     return Statement(
         id=row.id,
         monitor=row.monitor,
@@ -238,8 +245,8 @@ def _statement(row: t.DriftEvent) -> Statement:
         drifted=row.drifted,
         received_at=row.received_at,
         version=row.version,
-        start=row.window_start,
-        end=row.window_end,
+        start=None if ahead else row.window_start,
+        end=None if ahead else row.window_end,
         severity=row.severity,
         level=row.level,
         share=share_of(row.metrics),
