@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from temporalio.client import Client, ScheduleOverlapPolicy
+from temporalio.client import Client, ScheduleHandle, ScheduleOverlapPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from perdure.adapters.schedules import apply
@@ -27,8 +27,9 @@ def spec(name: str, *triggers: dict[str, Any], **more: Any) -> Pipeline:
     return load({"name": name, "data": data, "triggers": list(triggers), **more})
 
 
-async def synced(client: Client, pipeline: Pipeline) -> dict[str, str]:
-    changes = await apply(client, pipeline.name, pipeline.model_name, wanted(pipeline))
+async def synced(client: Client, pipeline: Pipeline, *before: str) -> dict[str, str]:
+    """*before* are models that earlier versions trained."""
+    changes = await apply(client, pipeline.name, [pipeline.model_name, *before], wanted(pipeline))
     return {each.id: each.done for each in changes}
 
 
@@ -84,4 +85,26 @@ async def test_another_pipelines_monitor_is_left_alone(client: Client) -> None:
     await synced(client, owner)
     assert await synced(client, other) == {}
     assert await synced(client, owner) == {f"monitor/{model}": "unchanged"}
-    await synced(client, spec(f"a{model}", model=model))
+    renamed = spec(f"a{model}", model=f"{model}-2", monitor={})
+    assert await synced(client, renamed, model) == {f"monitor/{model}-2": "created", f"monitor/{model}": "removed"}
+    assert await synced(client, spec(f"a{model}"), model, f"{model}-2") == {f"monitor/{model}-2": "removed"}
+
+
+async def test_what_an_attempt_that_died_left_is_removed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"p{uuid4().hex[:8]}"
+    three = spec(name, *({"schedule": f"0 {hour} * * *"} for hour in range(3)))
+    await synced(client, three)
+    delete = ScheduleHandle.delete
+    deleted: list[str] = []
+
+    async def once(self: ScheduleHandle, **options: Any) -> None:
+        if deleted:
+            raise RuntimeError("killed")
+        deleted.append(self.id)
+        await delete(self, **options)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(ScheduleHandle, "delete", once)
+        with pytest.raises(RuntimeError):
+            await synced(client, spec(name))
+    assert await synced(client, spec(name)) == {f"schedule/{name}/{number}": "removed" for number in (1, 0)}

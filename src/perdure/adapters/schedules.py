@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -38,17 +38,22 @@ class Change:
     done: str
 
 
-async def apply(client: Client, pipeline: str, model: str, schedules: Sequence[Wanted]) -> list[Change]:
-    """Create, change and remove schedules of *pipeline* until they are *schedules*. What people have paused stays so. Raises RPCError."""
+async def apply(client: Client, pipeline: str, models: Iterable[str], schedules: Sequence[Wanted]) -> list[Change]:
+    """Create, change and remove schedules of *pipeline* until they are *schedules*. What people have paused stays so. Raises RPCError.
+
+    *models* are all that it has ever trained: whose monitor it wants no more is removed.
+    """
     changes = [await _ensure(client, each) for each in schedules]
     ids = {each.id for each in schedules}
     number = sum(id.startswith("schedule/") for id in ids)
-    while await _remove(client, f"schedule/{pipeline}/{number}", pipeline):
-        changes.append(Change(f"schedule/{pipeline}/{number}", "removed"))
+    surplus = [monitor for model in models if (monitor := f"monitor/{model}") not in ids]
+    while await _is_own(client, f"schedule/{pipeline}/{number}", pipeline):
+        surplus.append(f"schedule/{pipeline}/{number}")
         number += 1
-    monitor = f"monitor/{model}"
-    if monitor not in ids and await _remove(client, monitor, pipeline):
-        changes.append(Change(monitor, "removed"))
+    for id in reversed(surplus):  # the last one first: what is left of an attempt that died has no gap, and is found again
+        if await _is_own(client, id, pipeline):
+            await client.get_schedule_handle(id).delete(rpc_timeout=ANSWER)
+            changes.append(Change(id, "removed"))
     return changes
 
 
@@ -68,13 +73,10 @@ async def _ensure(client: Client, wanted: Wanted) -> Change:
     return Change(wanted.id, "changed")
 
 
-async def _remove(client: Client, id: str, pipeline: str) -> bool:
-    """Delete the schedule if it is there, and not another pipeline's."""
+async def _is_own(client: Client, id: str, pipeline: str) -> bool:
+    """Whether the schedule is there, and not another pipeline's."""
     memo = await _memo(client, id)
-    if memo is None or memo.get("pipeline") != pipeline:
-        return False
-    await client.get_schedule_handle(id).delete(rpc_timeout=ANSWER)
-    return True
+    return memo is not None and memo.get("pipeline") == pipeline
 
 
 async def _memo(client: Client, id: str) -> Json | None:

@@ -25,14 +25,14 @@ def sync(settings: Settings, version: PipelineVersion) -> list[Change]:
 
     spec = load(version.spec)
     schedules = wanted(spec)
-    if not schedules:
-        with Database.open(settings) as database:
-            if not ever_scheduled(database, version.name):
-                return []
+    with Database.open(settings) as database:
+        models = ever_scheduled(database, version.name)
+    if not schedules and not models:
+        return []
 
     async def ask() -> list[Change]:
         async with temporal(settings, f"schedules of {version.name}") as client:
-            return await apply(client, spec.name, spec.model_name, schedules)
+            return await apply(client, spec.name, models, schedules)
 
     try:
         return wait_for(ask())

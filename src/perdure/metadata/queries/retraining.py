@@ -112,12 +112,13 @@ def why(db: Database, model: str, *, limit: int = 20, closed: bool = False) -> W
     )
 
 
-def ever_scheduled(db: Database, pipeline: str) -> bool:
-    """Whether any version of *pipeline* wanted schedules."""
+def ever_scheduled(db: Database, pipeline: str) -> list[str]:
+    """The models of all versions of *pipeline* that wanted schedules."""
     v = t.PipelineVersion
     wants = or_(v.spec["monitor"].astext.is_not(None), v.spec["triggers"].astext.not_in(["[]"]))
+    model = func.coalesce(v.spec["model"].astext, v.name)
     with db.transaction() as session:
-        return session.scalar(select(v.id).where(v.tenant == db.tenant, v.name == pipeline, wants).limit(1)) is not None
+        return list(session.scalars(select(model).distinct().where(v.tenant == db.tenant, v.name == pipeline, wants).order_by(model)))
 
 
 def _decision(row: t.RetrainDecision, policy: int, events: int) -> DecisionDetail:
