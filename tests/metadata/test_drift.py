@@ -56,6 +56,18 @@ def test_each_event_once_and_a_poke_for_what_is_new(rows: DriftRows, database: D
     assert kept(database) == (2, 1)
 
 
+def test_an_alert_that_fires_again_under_its_old_start_counts_again(rows: DriftRows, database: Database) -> None:
+    fires = replace(EVENT, type="alertmanager.v4", event_id="ab/2026-11-01T00:00:00+00:00/firing", window_end=None, level=True)
+    over = replace(fires, event_id="ab/2026-11-01T00:00:00+00:00/resolved", drifted=False)
+    other = replace(fires, event_id="cd/2026-11-01T00:00:00+00:00/firing")
+    for _ in range(3):
+        assert rows.record([fires, other])[0]
+        assert rows.record([fires, other]) == [False, False]
+        assert rows.record([over]) == [True]
+        assert rows.record([over]) == [False]
+    assert kept(database)[0] == 7
+
+
 def test_a_source_with_slashes_is_not_another_ones_event(rows: DriftRows) -> None:
     one, other = replace(EVENT, source="a/b", event_id="c"), replace(EVENT, source="a", event_id="b/c")
     assert rows.record([one, other]) == [True, True]

@@ -62,6 +62,11 @@ def read(source: str, body: bytes, received: datetime) -> tuple[str, list[DriftE
     return f"{named}:{received.astimezone(UTC):%Y%m%dT%H%M}", events
 
 
+def alert_of(event_id: str) -> str:
+    """Which alert an event is about: its fingerprint and start."""
+    return "/".join(event_id.split("/")[:2])
+
+
 def _event(source: str, alert: _Alert, where: str) -> DriftEvent:
     labels, firing = alert.labels, alert.status == "firing"
     version = labels.get("model_version")

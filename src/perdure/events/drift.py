@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from perdure.events.evidently import Report
 from perdure.labeling.fields import Moment, Name
@@ -35,6 +35,12 @@ class Window(_Part):
     start: Moment | None = None
     end: Moment | None = None
     n: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _has_length(self) -> Self:
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError("the window is empty: it does not end after it begins")
+        return self
 
 
 class Reference(_Part):
