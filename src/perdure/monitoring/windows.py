@@ -58,12 +58,13 @@ class Window:
 
 def _outside(series: pl.Series, normal: Normal) -> float:
     """Rows with a value that the reference never held."""
-    if normal.bins.kind != "number" or normal.low is None or normal.high is None:
+    if normal.bins.kind != "number" or normal.low is None or normal.high is None or not series.dtype.is_numeric():
         return 0.0
     low, high = series.min(), series.max()
     if low is None or high is None or (normal.low <= low and high <= normal.high):  # type: ignore[operator]
         return 0.0
-    return float(((series < normal.low) | (series > normal.high)).sum())
+    outside = (series < normal.low) | (series > normal.high)
+    return float((outside & series.is_not_nan() if series.dtype.is_float() else outside).sum())
 
 
 def since_epoch(times: pl.Series, unit: str) -> Places:
