@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from perdure.adapters.delta_log import DeltaLog
+from perdure.adapters.delta_log import DAY, DeltaLog
 from perdure.adapters.s3 import ObjectStore
 from perdure.adapters.temporal import TemporalExecutions
 from perdure.asking import Asking
@@ -30,9 +30,12 @@ def asking(settings: Settings, database: Database, executions: TemporalExecution
     objects, stop = ObjectStore(settings.s3, attempts=2), threading.Event()
 
     def find(model: str, ids: Collection[str]) -> list[dict[str, Any]]:
-        days = [parse(id).at.date() for id in ids]
+        days = {parse(id).at.date() for id in ids}
         rows = DeltaLog(objects, objects.uri(f"inference/{model}")).scan(min(days), max(days))
-        return [] if rows is None else rows.filter(pl.col("id").is_in([*ids])).collect(engine="streaming").to_dicts()
+        if rows is None:
+            return []
+        mine = rows.filter(pl.col(DAY).is_in([*days]), pl.col("id").is_in([*ids]))  # replayed rows may lie years apart
+        return mine.collect(engine="streaming").to_dicts()
 
     def start(row: CampaignRow) -> None:
         executions.start_campaign(row.name, row.workflow_id, row.requested_by)

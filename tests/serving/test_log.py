@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,18 +11,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import polars as pl
 import pytest
 
-from perdure.adapters.delta_log import DeltaLog, fitted, plain
+from perdure.adapters.delta_log import DeltaLog, fitted, plain, together
+from perdure.errors import ObjectsUnavailable
 from perdure.predictions import new_request, prediction_id
 from perdure.serving import log as log_module
 from perdure.serving.log import InferenceLog, Keeping
 from perdure.serving.rows import hasher
-from perdure.serving.scored import LogPolicy, Scored
+from perdure.serving.scored import AskPolicy, LogPolicy, Scored
 from perdure.serving.spool import Spool, read
 
 
@@ -132,6 +135,18 @@ def test_personal_columns_are_hashed_with_a_secret_only(tmp_path: Path, opened) 
     assert hasher("secret")("ann") == name != hasher("other")("ann")
 
 
+def test_a_unit_that_is_personal_is_hashed_or_left_out(tmp_path: Path, opened) -> None:
+    mine = replace(scored(2), units=["ann", None], unit_column="name")
+    other = replace(scored(), units=["u1"], unit_column="amount")
+    hashed, without = opened(hashed=hasher("secret")), opened()
+    hashed.record(mine)
+    hashed.record(other)
+    without.record(mine)
+    until(lambda: hashed.figures().logged + without.figures().logged == 5)
+    units = table(tmp_path).get_column("unit").to_list()
+    assert sorted(each for each in units if each is not None) == [hasher("secret")("ann"), "u1"]
+
+
 def test_a_sample_takes_its_share_of_requests_and_the_same_of_every_version(tmp_path: Path, opened) -> None:
     log, policy = opened(), LogPolicy(sample=0.25)
     one = scored(1_000, policy)
@@ -186,6 +201,57 @@ def test_a_segment_that_is_committed_already_is_not_committed_again(tmp_path: Pa
     assert ledger.told == [(first._spool.instance, 7, 7)]
     assert table(tmp_path).get_column("sequence").sort().to_list() == [1, 2, 3, 4, 5, 6, 7]
     assert [path.name for path in (tmp_path / "spool").iterdir()] == [str(second._spool.instance)]
+
+
+def test_a_model_whose_table_fails_and_people_who_cannot_be_asked_hold_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nobody:
+        def choose(self, model: str, policy: LogPolicy, rows: pl.DataFrame) -> None:
+            raise OSError("no room for questions")
+
+    broken = [True]
+
+    def tables(model: str) -> DeltaLog:
+        if model == "a" and broken:
+            raise ObjectsUnavailable("this table only")
+        return DeltaLog(Folder(), str(tmp_path / "inference" / model))
+
+    ask = AskPolicy(random=1, confident_below=0, most_open=9, columns=None, campaign={})
+    log = InferenceLog(uuid4(), Keeping(root=tmp_path / "spool", seconds=0.05), tables, Ledger(), Nobody())
+    monkeypatch.setattr(log_module, "_LONGEST", 0.1)
+    for model in ("a", "b"):
+        log.record(replace(scored(2, replace(POLICY, ask=ask)), model=model))
+    until(lambda: log.figures().logged == 2)
+    assert table(tmp_path, "b").height == 2
+    assert (log.figures().dropped, log.figures().waiting) == (0, 2)
+    broken.clear()
+    until(lambda: log.figures().logged == 4)
+    log.close(5)
+    assert table(tmp_path, "a").height == 2
+
+
+def test_columns_whose_types_have_nothing_in_common_become_several() -> None:
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    parts = [pl.DataFrame({"a": [at], "b": [1]}), pl.DataFrame({"a": [True], "b": [2.5]}), pl.DataFrame({"b": [3]})]
+    rows = together(parts, {"b": pl.Float64()})
+    assert rows["a"].to_list() == [at, None, None]
+    assert rows["a (boolean)"].to_list() == [None, True, None]
+    assert rows["b"].to_list() == [1.0, 2.5, 3.0]
+
+
+def test_a_folder_is_owned_by_one_and_an_empty_one_by_nobody(tmp_path: Path) -> None:
+    (tmp_path / str(uuid4())).mkdir()  # killed before it wrote anything
+    assert [*Spool.dead(tmp_path)] == []
+    assert [*tmp_path.iterdir()] == []
+    id = uuid4()
+    spool = Spool(tmp_path, id)
+    file = os.open(spool.folder / "lock", os.O_RDWR)  # as one who has looked just before the folder goes
+    spool.close()
+    assert not spool.folder.exists()
+    again = Spool(tmp_path, id)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # what is locked there is not the folder's lock any more
+    assert [*Spool.dead(tmp_path)] == []
+    os.close(file)
+    again.close()
 
 
 WRITER = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 import polars as pl
@@ -44,12 +44,13 @@ class DeltaLog:
             table = self._newest()
             return int(table.transaction_version(writer) or 0) if table else 0
 
-    def append(self, rows: pl.DataFrame, writer: str, number: int) -> bool:
+    def append(self, rows: pl.DataFrame | Sequence[pl.DataFrame], writer: str, number: int) -> bool:
         """Append batch *number* of *writer*, unless that number or a later one is in. Whether it was appended.
 
-        *rows* have a column `DAY`. A column whose values the table's column cannot hold gets one of its own, ``name (type)``.
+        *rows*, together or in parts, have a column `DAY`. A column's type is that of who came first; values that it cannot hold get a
+        column of their own, ``name (type)``.
         """
-        rows = plain(rows)
+        parts = [plain(part) for part in ([rows] if isinstance(rows, pl.DataFrame) else rows)]
         with _Translated(self):
             for pause in _PAUSES:
                 time.sleep(pause)
@@ -59,7 +60,7 @@ class DeltaLog:
                 try:
                     write_deltalake(
                         table or self.uri,
-                        fitted(rows, _columns(table)) if table else rows,
+                        together(parts, _columns(table) if table else {}),
                         mode="append" if table else "error",
                         partition_by=[DAY],
                         schema_mode="merge" if table else None,
@@ -148,6 +149,16 @@ def plain(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame([_plain(series) for series in rows if series.dtype != pl.Null])
 
 
+def together(parts: Sequence[pl.DataFrame], columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """The rows of all *parts* (of `plain`), `fitted` to the types of *columns* and of the parts before."""
+    made: list[pl.DataFrame] = []
+    types = dict(columns)
+    for part in parts:
+        made.append(fitted(part, types))
+        types = {**made[-1].schema, **types}
+    return pl.concat(made, how="diagonal")
+
+
 def _plain(series: pl.Series) -> pl.Series:
     kind = series.dtype
     if kind in (pl.Categorical, pl.Enum, pl.Time):
@@ -166,7 +177,7 @@ def _plain(series: pl.Series) -> pl.Series:
     return series
 
 
-def fitted(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+def fitted(rows: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """*rows* (of `plain`) with the types that *columns* of the table have; what does not fit without loss moves to a column of its own."""
     made = []
     for series in rows:

@@ -69,6 +69,7 @@ class _Told:
     read: Read
     shadow: Loaded | None = None
     answered: list[Any] | None = None  # of a shadow: what the caller was told
+    unit_column: str | None = None  # the raw column that an experiment takes as the unit
     columns: list[Column] | None = None
 
 
@@ -102,6 +103,7 @@ class Answering:
             read=read,
             shadow=live.beside if self._shadowed(live, call, request) else None,
             columns=columns,
+            unit_column=live.candidate.unit if live.candidate is not None else None,
         )
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -216,6 +218,7 @@ class Answering:
                     traces=[each.call.trace for each in told for _ in each.requests],
                     latencies=[1000 * (now - entry.started) for entry in entries for _ in range(entry.rows)],
                     policy=self._policy(version.model, version.predictor.about.get("personal", ())),
+                    unit_column=next((each.unit_column for each in told if each.unit_column is not None), None),
                 )
             )
             at += number

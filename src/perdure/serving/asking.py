@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import polars as pl
 
-from perdure.errors import Conflict, PerdureError
+from perdure.errors import PerdureError, Permanent, bounded
 from perdure.labeling.ports import NewTask
 from perdure.messages.common import Json
 from perdure.serving.questions import chosen
@@ -78,8 +78,9 @@ class Asker:
             try:
                 self._send()
                 pause = _POLL
-            except PerdureError as err:
-                log.warning("questions wait", extra={"error": err.problem})
+            except Exception as err:
+                told = log.warning if isinstance(err, PerdureError) else log.exception
+                told("questions wait", extra={"error": bounded(str(err), 500)})
                 pause = min(_LONGEST, pause * 2)
                 self._stop.wait(1)
 
@@ -89,12 +90,13 @@ class Asker:
         for path in files:
             try:
                 told = json.loads(path.read_text())
+                tasks = [NewTask(**each) for each in told["tasks"]]
+                self._campaigns.ask(told["model"], told["spec"], tasks, told["most_open"])
             except FileNotFoundError:
                 continue  # another process has sent it
-            tasks = [NewTask(**each) for each in told["tasks"]]
-            try:
-                self._campaigns.ask(told["model"], told["spec"], tasks, told["most_open"])
-            except Conflict as err:  # somebody has closed the campaign: nobody is to be asked
+            except (ValueError, KeyError, TypeError):  # it lost its content with the machine's power
+                log.warning("a file of questions cannot be read", extra={"file": path.name})
+            except Permanent as err:  # somebody has closed the campaign, say: nobody is to be asked
                 log.warning("nobody is asked", extra={"model": told["model"], "error": err.problem})
             path.unlink(missing_ok=True)
             self._waiting -= 1

@@ -142,30 +142,35 @@ class InferenceLog:
         groups: dict[tuple[str, int, str, int], list[tuple[int, Scored]]] = defaultdict(list)
         for first, each in queue:
             groups[each.model, each.version, each.role, id(each.policy)].append((first, each))
-        for parts in groups.values():
-            try:
-                refused += self._write(parts)
-            except Exception:
-                log.exception("predictions could not be kept", extra={"model": parts[0][1].model})
+        asked: list[tuple[Scored, pl.DataFrame]] = []
+        with self._files:  # nothing is committed before it counts as settled
+            for parts in groups.values():
+                try:
+                    rows = frame(parts, self._spool.instance, self._keeping.hashed)
+                    if self._spool.write(parts[0][1].model, rows):
+                        asked.append((parts[0][1], rows))
+                        continue
+                except Exception:
+                    log.exception("predictions could not be kept", extra={"model": parts[0][1].model})
                 refused += sum(len(each.ids) for _, each in parts)
-        with self._lock:
-            counters.dropped += refused
-            counters.settled = upto
-            counters.save()
+            with self._lock:
+                counters.dropped += refused
+                counters.settled = upto
+                counters.save()
+        for scored, rows in asked:
+            self._ask(scored, rows)
         if refused:
             rows_total.labels("dropped").inc(refused)
         waiting.set(self._spool.bytes)
 
-    def _write(self, parts: list[tuple[int, Scored]]) -> int:
-        """Spool the *parts*; how many rows found no room."""
-        first = parts[0][1]
-        rows = frame(parts, self._spool.instance, self._keeping.hashed)
-        with self._files:
-            if not self._spool.write(first.model, rows):
-                return rows.height
-        if self._asks is not None and first.policy.ask is not None and first.role != "shadow":
-            self._asks.choose(first.model, first.policy, rows)
-        return 0
+    def _ask(self, scored: Scored, rows: pl.DataFrame) -> None:
+        """Let people be asked about some of these *rows*, which are kept whatever comes of it."""
+        if self._asks is None or scored.policy.ask is None or scored.role == "shadow":
+            return
+        try:
+            self._asks.choose(scored.model, scored.policy, rows)
+        except Exception:
+            log.exception("nobody is asked about some predictions", extra={"model": scored.model})
 
     # --- from the spool into the table -----------------------------------------------------------------------------------
 
@@ -187,11 +192,9 @@ class InferenceLog:
         began = time.monotonic()
         try:
             work()
-        except PerdureError as err:
-            log.warning("the inference log waits", extra={"error": err.problem})
-            return min(_LONGEST, max(self._keeping.seconds, pause) * 2)
         except Exception as err:
-            log.exception("the inference log waits", extra={"error": bounded(str(err), 500)})
+            told = log.warning if isinstance(err, PerdureError) else log.exception
+            told("the inference log waits", extra={"error": bounded(str(err), 500)})
             return min(_LONGEST, max(self._keeping.seconds, pause) * 2)
         return max(self._keeping.seconds, min(_REST_MOST, _REST * (time.monotonic() - began)))
 
@@ -199,9 +202,20 @@ class InferenceLog:
         with self._files:
             self._spool.seal()
             segments = self._spool.segments()
+        for done in self._commit_all(self._spool, segments):
+            self._logged += done
+
+    def _commit_all(self, spool: Spool, segments: dict[str, list[Path]]) -> Iterator[int]:
+        """Commit the segments of each model; the rows of each. What fails for one model is raised after the others are done."""
+        failed: Exception | None = None
         for model, paths in segments.items():
-            for done in self._commit(self._spool, model, paths):
-                self._logged += done
+            try:
+                yield from self._commit(spool, model, paths)
+            except Exception as err:
+                log.warning("a model's predictions wait", extra={"model": model, "error": bounded(str(err), 500)})
+                failed = failed or err
+        if failed is not None:
+            raise failed
 
     def _commit(self, spool: Spool, model: str, paths: list[Path]) -> Iterator[int]:
         """Append the segments to the model's table, each once; the rows of each, once they are in."""
@@ -215,7 +229,7 @@ class InferenceLog:
             batch.chunks += chunks if number_of(path) > known else []
             if batch.rows >= MOST_ROWS or path is paths[-1]:
                 if batch.rows:
-                    table.append(pl.concat(batch.chunks, how="diagonal_relaxed"), writer, number_of(path))
+                    table.append(batch.chunks, writer, number_of(path))
                 for each, rows in batch.paths:
                     spool.remove(each)
                     rows_total.labels("logged").inc(rows)
@@ -224,27 +238,34 @@ class InferenceLog:
 
     def _adopt(self) -> None:
         """Commit what processes that are dead left on this disk, and tell what was lost with them."""
+        failed: Exception | None = None
         for spool in Spool.dead(self._keeping.root):
-            counters, segments = spool.counters, spool.segments()
             try:
-                if counters.lost < 0:  # before anything is removed that it is counted by
-                    late = sum(
-                        chunk.filter(pl.col("sequence") > counters.settled).height
-                        for paths in segments.values()
-                        for path in paths
-                        for chunk in read(path)
-                    )
-                    counters.lost = counters.taken - counters.settled - late
-                    counters.save()
-                    rows_total.labels("lost").inc(counters.lost)
-                for model, paths in segments.items():
-                    for _ in self._commit(spool, model, paths):
-                        ...
-                self._ledger.ended(spool.instance, counters.taken, counters.taken - counters.dropped - counters.lost)
-                told = {"instance": str(spool.instance), "taken": counters.taken, "dropped": counters.dropped, "lost": counters.lost}
-                log.info("committed what a process had left", extra=told)
+                self._take_over(spool)
+            except Exception as err:
+                failed = failed or err
             finally:
                 spool.close()
+        if failed is not None:
+            raise failed
+
+    def _take_over(self, spool: Spool) -> None:
+        counters, segments = spool.counters, spool.segments()
+        if counters.lost < 0:  # before anything is removed that it is counted by
+            late = sum(
+                chunk.filter(pl.col("sequence") > counters.settled).height
+                for paths in segments.values()
+                for path in paths
+                for chunk in read(path)
+            )
+            counters.lost = counters.taken - counters.settled - late
+            counters.save()
+            rows_total.labels("lost").inc(counters.lost)
+        for _ in self._commit_all(spool, segments):
+            ...
+        self._ledger.ended(spool.instance, counters.taken, counters.taken - counters.dropped - counters.lost)
+        told = {"instance": str(spool.instance), "taken": counters.taken, "dropped": counters.dropped, "lost": counters.lost}
+        log.info("committed what a process had left", extra=told)
 
     def _compact(self) -> None:
         """Put small files together, in one process at a time."""

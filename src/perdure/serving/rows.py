@@ -34,7 +34,7 @@ def frame(parts: Sequence[tuple[int, Scored]], instance: UUID, hashed: Hash | No
     made = pl.DataFrame(
         {
             "id": ids,
-            "unit": pl.Series([unit for _, each in parts for unit in each.units], dtype=pl.String),
+            "unit": pl.Series([unit for _, each in parts for unit in _units(each, hashed)], dtype=pl.String),
             "trace": [trace for _, each in parts for trace in each.traces],
             "latency_ms": pl.Series([value for _, each in parts for value in each.latencies], dtype=pl.Float64),
             "sequence": pl.Series([number for start, each in parts for number in range(start, start + len(each.ids))], dtype=pl.Int64),
@@ -93,7 +93,15 @@ def sampled(scored: Scored) -> Scored | None:
         traces=[scored.traces[index] for index in taken],
         latencies=[scored.latencies[index] for index in taken],
         policy=scored.policy,
+        unit_column=scored.unit_column,
     )
+
+
+def _units(scored: Scored, hashed: Hash | None) -> Sequence[str | None]:
+    """Whom the predictions are for. What a personal column tells is hashed, whatever the policy, as units must stay apart; or left out."""
+    if scored.unit_column not in scored.policy.personal:
+        return scored.units
+    return [None if unit is None or hashed is None else hashed(unit) for unit in scored.units]
 
 
 def chance(id: str, which: int) -> float:

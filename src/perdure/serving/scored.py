@@ -48,6 +48,7 @@ class Scored:
     traces: Sequence[str]  # trace id of `traceparent` (32 hex), "" where there is none
     latencies: Sequence[float]  # milliseconds until the answer was ready
     policy: LogPolicy
+    unit_column: str | None = None  # the raw column that an experiment takes as the unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import os
 import shutil
 import struct
 import threading
+import time
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ import polars as pl
 
 _HEAD = struct.Struct("<II")  # bytes and crc32 of a chunk
 _SUFFIX = ".rows"
+_COUNTERS, _LOCK = "counters", "lock"
+_TRIES = 20  # to own a new folder, which others look into for a moment
 _UNKNOWN = -1
 
 
@@ -60,11 +63,10 @@ class Spool:
 
     def __init__(self, root: Path, instance: UUID, most_bytes: int = 1 << 30, *, lock: int | None = None) -> None:
         self.instance, self.folder, self._most = instance, root / str(instance), most_bytes
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = lock if lock is not None else _locked(self.folder)
+        self._lock = lock if lock is not None else _own(self.folder)
         if self._lock is None:
             raise RuntimeError(f"{self.folder} is in use by another process")
-        self.counters = Counters(self.folder / "counters")
+        self.counters = Counters(self.folder / _COUNTERS)
         self._open: dict[str, tuple[Path, IO[bytes]]] = {}
         self._next: dict[str, int] = {}
         self._counting = threading.Lock()
@@ -76,8 +78,13 @@ class Spool:
         for folder in sorted(root.iterdir()) if root.is_dir() else []:
             with suppress(ValueError, FileNotFoundError):
                 instance = UUID(folder.name)
-                if (lock := _locked(folder)) is not None:
+                if (lock := _locked(folder)) is None:
+                    continue
+                if (folder / _COUNTERS).exists():
                     yield cls(root, instance, lock=lock)
+                else:  # its process died, or waits, before it wrote anything
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.close(lock)
 
     def write(self, model: str, rows: pl.DataFrame) -> bool:
         """Append to the model's open segment. False where the spool is full."""
@@ -156,12 +163,26 @@ def read(segment: Path) -> list[pl.DataFrame]:
     return chunks
 
 
+def _own(folder: Path) -> int | None:
+    """A lock on the folder, made where it is missing; None where another process has it."""
+    for _ in range(_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # who looks for folders of the dead has removed the empty one
+            if (lock := _locked(folder)) is not None:
+                return lock
+        time.sleep(0.01)
+    return None
+
+
 def _locked(folder: Path) -> int | None:
-    """A lock on the folder that ends with this process; None where another holds it."""
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    """A lock on the folder that ends with this process; None where another holds it, or has removed the folder meanwhile."""
+    path = folder / _LOCK
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file), path.stat()):
+            return file
     except OSError:
-        os.close(file)
-        return None
-    return file
+        pass
+    os.close(file)
+    return None
