@@ -11,9 +11,10 @@ from uuid import uuid4
 import polars as pl
 import pytest
 
-from perdure.cli.outcome_rows import Loaded, load
+from perdure.cli.outcome_rows import Loaded, load, load_feedback
 from perdure.errors import InvalidInput
-from perdure.metadata.repository.feedback import NewOutcome, Receipt
+from perdure.metadata.repository.feedback import NewFeedback, NewOutcome, Receipt
+from perdure.metadata.tables import Verdict
 from perdure.predictions import new_request, prediction_id
 from perdure.serving.cloudevents import event
 
@@ -73,6 +74,26 @@ def test_a_parquet_file_keeps_its_types(tmp_path: Path) -> None:
     done = loaded(tmp_path / "t.parquet", rows)
     assert (done.new, done.wrong) == (1, 2)
     assert rows.there[ids[0], "file:ann"].value == 1.5
+
+
+def test_what_users_said_comes_from_a_file(tmp_path: Path) -> None:
+    ids = [prediction_id("m", 1, new_request()) for _ in range(2)]
+    said: list[NewFeedback] = []
+
+    class Words:
+        def feedback(self, items: list[NewFeedback]) -> list[Receipt]:
+            said.extend(items)
+            return [Receipt(prediction_id=item.prediction_id, id=uuid4()) for item in items]
+
+    path = tmp_path / "words.csv"
+    lines = ["prediction_id,verdict,comment,user", f"{ids[0]},wrong,my sister,u1", f"{ids[1]},right", f"{ids[1]},maybe,,", "x,right,,"]
+    path.write_text("\n".join(lines))
+    *_, done = load_feedback(path, "m", "file:ann", Words())  # type: ignore[arg-type]
+    assert (done.rows, done.new, [each["row"] for each in done.refused]) == (4, 2, [3, 4])
+    assert [(each.prediction_id, each.verdict, each.principal, each.comment) for each in said] == [
+        (ids[0], Verdict.WRONG, "file:ann/u1", "my sister"),
+        (ids[1], Verdict.RIGHT, "file:ann", ""),
+    ]
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -144,8 +144,15 @@ def test_the_questions_have_answers_as_of_any_time(world: World) -> None:
     assert (now.number, now.origin["run"], now.releases[0]["actor"]) == (2, "run/moderation/2", "perdure")
     since = now.releases[0]["since"]
     before = lineage(world.database, "moderation", at=since - timedelta(microseconds=1))
-    assert (before.number, before.releases[0]["until"]) == (1, since)
+    assert (before.number, before.releases[0]["until"]) == (1, None)
+    start = lineage(world.database, "moderation", at=before.releases[0]["since"])
+    assert [event["kind"] for event in start.events] == ["trained", "evaluated", "released"]
+    then = show_model(world.database, "moderation", since - timedelta(microseconds=1))
+    assert ([each.number for each in then.versions if each.serves], [row["until"] for row in then.releases]) == ([1], [None])
+    assert show_model(world.database, "moderation", since - timedelta(days=1)).versions == []
     assert lineage(world.database, "moderation", at=since).number == 2
+    after = lineage(world.database, "moderation", 1)
+    assert (after.releases[0]["until"], after.events[-1]["kind"]) == (since, "retired")
     with pytest.raises(NotFound, match="no version of 'moderation' served at"):
         lineage(world.database, "moderation", at=since - timedelta(days=1))
     world.model(world.run("3"), model="other")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perdure.cli.output import Json, emit, emit_rows, note, table, when
 from perdure.cli.people import Actor, person
+
+if TYPE_CHECKING:
+    from perdure.cli.outcome_rows import Loaded
 
 PANEL = "Models"
 outcomes = typer.Typer(help="Tell the truth about predictions, and see how much of it is known.", no_args_is_help=True)
@@ -35,22 +39,28 @@ def load_outcomes(
 ) -> None:
     """Store the outcomes of a file. A file that was loaded in part, or before, may be loaded again: nothing counts twice."""
     from perdure.cli.clients import read_settings
-    from perdure.cli.outcome_rows import Loaded, load
+    from perdure.cli.outcome_rows import load
     from perdure.metadata.database import Database
     from perdure.metadata.repository.feedback import FeedbackRows
 
-    done = Loaded()
     with Database.open(read_settings()) as database:
-        for done in load(file, model, f"file:{source or person(actor)}", FeedbackRows(database), text=text):
-            if done.rows % 100_000 == 0:
-                note(f"{done.rows:,} rows")
+        _tell(load(file, model, f"file:{source or person(actor)}", FeedbackRows(database), text=text), as_json=as_json)
+
+
+def _tell(loading: Iterator[Loaded], *, as_json: bool) -> None:
+    """Load to the end, and say what came of it."""
+    told: dict[str, Any] = {"rows": 0, "new": 0, "duplicates": 0, "wrong": 0, "refused": []}
+    for done in loading:
+        told = vars(done)
+        if done.rows % 100_000 == 0:
+            note(f"{done.rows:,} rows")
     if as_json:
-        emit(done)
+        emit(told)
     else:
-        for each in done.refused:
+        for each in told["refused"]:
             note(f"row {each['row']}: {each['error']}")
-        note(f"{done.rows:,} rows: {done.new:,} new, {done.duplicates:,} known already, {done.wrong:,} refused")
-    if done.wrong:
+        note(f"{told['rows']:,} rows: {told['new']:,} new, {told['duplicates']:,} known already, {told['wrong']:,} refused")
+    if told["wrong"]:
         raise typer.Exit(1)
 
 
@@ -63,10 +73,8 @@ def outcome_coverage(
     as_json: Json = False,
 ) -> None:
     """Show how many predictions of an interval got their outcome in time, too late, or not."""
-    import polars as pl
-
     from perdure.cli.clients import read_settings
-    from perdure.jobs.joining import coverage, days, joined
+    from perdure.jobs.joining import coverage, days, frame, joined
     from perdure.metadata.database import Database
     from perdure.metadata.repository.outcomes import OutcomeRows
 
@@ -74,14 +82,8 @@ def outcome_coverage(
     log, late = _log(settings, model, start, end), timedelta(hours=window)
     total = dict.fromkeys(("predictions", "matured", "joined", "late", "missing"), 0)
     with Database.open(settings) as database:
-        told = [
-            {**_told(each), "observed_at": each.observed_at, "received_at": each.received_at}
-            for page in OutcomeRows(database).received(model, start, now + timedelta(minutes=1))
-            for each in page
-        ]
-    moment = pl.Datetime("us", "UTC")
-    types: Any = {"prediction_id": pl.String, "source": pl.String, "value": pl.String, "observed_at": moment, "received_at": moment}
-    known = pl.LazyFrame(told, schema=types)
+        pages = OutcomeRows(database).received(model, start, now + timedelta(minutes=1))
+        known = frame(each for page in pages for each in page).lazy()
     if log is not None:
         for first, last in days(start, end):
             part = coverage(joined(log, known, since=first, until=last, window=late), window=late, now=now)
@@ -93,6 +95,24 @@ def outcome_coverage(
     rows = [(name, f"{total[name]:,}", f"{total[name] / whole:.1%}" if whole else "") for name in ("joined", "late", "missing")]
     table(("outcome", "predictions", "share"), rows, right=("predictions", "share"))
     note(f"{total['predictions']:,} predictions, of which {total['matured']:,} are older than {window:g} hours")
+
+
+@feedback.command("load")
+def load_words(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="csv or parquet: prediction_id, verdict; comment, user.")],
+    model: Annotated[str, typer.Option(help="The model that predicted; other rows are refused.")],
+    source: Annotated[str | None, typer.Option(help="Where it was said; default: file: and the actor.")] = None,
+    actor: Actor = None,
+    as_json: Json = False,
+) -> None:
+    """Store what users said, from a file: right, wrong or unsure. The same word of the same user again changes nothing."""
+    from perdure.cli.clients import read_settings
+    from perdure.cli.outcome_rows import load_feedback
+    from perdure.metadata.database import Database
+    from perdure.metadata.repository.feedback import FeedbackRows
+
+    with Database.open(read_settings()) as database:
+        _tell(load_feedback(file, model, f"file:{source or person(actor)}", FeedbackRows(database)), as_json=as_json)
 
 
 @feedback.command("list")
@@ -155,10 +175,6 @@ def _log(settings: Any, model: str, since: datetime, until: datetime) -> Any:
 
     objects = ObjectStore(settings.s3)
     return DeltaLog(objects, objects.uri(f"inference/{model}")).scan(since.date(), until.date())
-
-
-def _told(each: Any) -> dict[str, Any]:
-    return {"prediction_id": each.prediction_id, "source": each.source, "value": json.dumps(each.value, ensure_ascii=False)}
 
 
 def add(app: typer.Typer) -> None:

@@ -39,14 +39,21 @@ def list_models(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 @models.command("show")
-def show_model(name: Annotated[str, typer.Argument(help="The model.")], as_json: Json = False) -> None:
+def show_model(
+    name: Annotated[str, typer.Argument(help="The model.")],
+    at: Annotated[
+        str | None,
+        typer.Option(help="As it was then: a date or time (ISO 8601), local unless it has an offset."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show a model: its versions, its releases, and who released them."""
     from perdure.cli.clients import read_settings
     from perdure.metadata.database import Database
     from perdure.metadata.queries import show_model as find
 
     with Database.open(read_settings()) as database:
-        found = find(database, name)
+        found = find(database, name, moment(at))
     if as_json:
         emit(found)
         return

@@ -34,13 +34,13 @@ async def model(
 ) -> Response:
     """Who served when, what drifted, what was decided, what users said."""
     then = moment(at)
-    found = await shared.call(show_model, shared.database, model)
+    found = await shared.call(show_model, shared.database, model, then)
     history = await shared.call(model_history, shared.database, model, then)
     return page(
         "model.html",
         visitor=visitor,
         model=model,
-        versions=[each for each in found.versions if each.trained_at <= history.at],
+        versions=found.versions,
         history=history,
         serving={row["version"]: row for row in reversed(history.now)},
         line=timeline(history),

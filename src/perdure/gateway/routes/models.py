@@ -38,7 +38,7 @@ class ModelList(BaseModel):
 
 
 class ModelView(BaseModel):
-    """A model's versions (as they are now), and its history until then."""
+    """A model's versions, and its history, until then."""
 
     versions: list[VersionSummary]
     history: ModelHistory
@@ -60,7 +60,7 @@ async def models(caller: ModelReader, shared: Shared) -> ModelList:
 @router.get("/models/{model}", responses=responses(401, 403, 404))
 async def model(model: Model, caller: ModelReader, shared: Shared, at: At = None) -> ModelView:
     """Versions, releases and shares of the traffic, drift, episodes, decisions, experiments, feedback."""
-    found = await shared.call(show_model, shared.database, model)
+    found = await shared.call(show_model, shared.database, model, at)
     return ModelView(versions=found.versions, history=await shared.call(model_history, shared.database, model, at))
 
 

@@ -104,21 +104,22 @@ def list_models(db: Database) -> list[ModelSummary]:
         ]
 
 
-def show_model(db: Database, model: str) -> ModelDetail:
-    """The model with its versions and releases. Raises NotFound naming what exists."""
+def show_model(db: Database, model: str, at: datetime | None = None) -> ModelDetail:
+    """The model with its versions and releases, as they were *at* that time (None: now). Raises NotFound naming what exists."""
     with db.transaction() as session:
-        releases = _history(session, db, release_history.c.model == model)
+        releases = _releases(session, db, release_history.c.model == model, at)
         serves = {row["version"] for row in releases if row["until"] is None}
-        versions = [_version(*row, serves=serves) for row in session.execute(_versions(db, model))]
-        if not versions:
+        versions = [_version(*row, serves=serves) for row in session.execute(_versions(db, model, at))]
+        known = select(t.ModelVersion.id).where(t.ModelVersion.tenant == db.tenant, t.ModelVersion.model == model)
+        if not versions and session.scalar(known.limit(1)) is None:
             raise records.unknown_model(session, db.tenant, model)
-        return ModelDetail(model=model, versions=versions, releases=[_shown(row) for row in releases])
+        return ModelDetail(model=model, versions=versions, releases=releases)
 
 
 def lineage(db: Database, model: str, number: int | None = None, at: datetime | None = None) -> Lineage:
     """What version *number* was made of; without a number, the version that answered *at* that time (None: the one that serves now).
 
-    Raises NotFound.
+    Its releases and what happened to it are told as they were then. Raises NotFound.
     """
     with db.transaction() as session:
         if number is None:
@@ -130,13 +131,15 @@ def lineage(db: Database, model: str, number: int | None = None, at: datetime | 
         if row is None:
             raise records.unknown_model(session, db.tenant, model, number)
         version = row["model_version_id"]
-        events = session.scalars(select(t.ModelEvent).where(t.ModelEvent.model_version_id == version).order_by(t.ModelEvent.at))
+        events = select(t.ModelEvent).where(t.ModelEvent.model_version_id == version).order_by(t.ModelEvent.at)
+        if at is not None:
+            events = events.where(t.ModelEvent.at <= at)
         return Lineage(
             model=model,
             number=number,
             origin=_shown(row),
-            releases=[_shown(release) for release in _history(session, db, release_history.c.model_version_id == version)],
-            events=[{"kind": event.kind, "at": event.at, "detail": event.detail} for event in events],
+            releases=_releases(session, db, release_history.c.model_version_id == version, at),
+            events=[{"kind": event.kind, "at": event.at, "detail": event.detail} for event in session.scalars(events)],
             artifacts=_edges(session, session.get_one(t.ModelVersion, version).predictor_id),
         )
 
@@ -183,10 +186,11 @@ def list_pipelines(db: Database) -> list[PipelineSummary]:
         ]
 
 
-def _versions(db: Database, model: str) -> Select[Any]:
+def _versions(db: Database, model: str, at: datetime | None) -> Select[Any]:
+    until = func.clock_timestamp() if at is None else at
     evaluation = (
         select(t.Evaluation.metrics, t.Evaluation.passed)
-        .where(t.Evaluation.model_version_id == t.ModelVersion.id)
+        .where(t.Evaluation.model_version_id == t.ModelVersion.id, t.Evaluation.created_at <= until)
         .order_by(t.Evaluation.created_at.desc())
         .limit(1)
         .lateral()
@@ -206,7 +210,7 @@ def _versions(db: Database, model: str) -> Select[Any]:
         .join(t.DatasetVersion, t.DatasetVersion.id == t.ModelVersion.dataset_version_id)
         .join(t.Dataset, t.Dataset.id == t.DatasetVersion.dataset_id)
         .outerjoin(evaluation, evaluation.c.passed.is_not(None))
-        .where(t.ModelVersion.tenant == db.tenant, t.ModelVersion.model == model)
+        .where(t.ModelVersion.tenant == db.tenant, t.ModelVersion.model == model, t.ModelVersion.created_at <= until)
         .order_by(t.ModelVersion.number.desc())
     )
 
@@ -240,6 +244,14 @@ def _version(
 def _history(session: Session, db: Database, where: Any) -> list[Any]:
     query = select(release_history).where(release_history.c.tenant == db.tenant, where).order_by(release_history.c.since.desc())
     return list(session.execute(query).mappings())
+
+
+def _releases(session: Session, db: Database, where: Any, at: datetime | None) -> list[Json]:
+    """Releases that had begun by then, newest first; one that ended later has no end yet."""
+    if at is None:
+        return [_shown(row) for row in _history(session, db, where)]
+    rows = [_shown(row) for row in _history(session, db, where & (release_history.c.since <= at))]
+    return [row if row["until"] is None or row["until"] <= at else {**row, "until": None} for row in rows]
 
 
 def _shown(row: Any) -> Json:
