@@ -12,7 +12,6 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -22,11 +21,11 @@ from benchmarks.common import record, running_stack
 from perdure.adapters.delta_log import DeltaLog
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings
-from perdure.jobs.joining import joined
+from perdure.jobs.joining import frame, joined
 from perdure.messages.pipeline import StepKind
 from perdure.metadata.database import Database
-from perdure.metadata.repository import AccessRows
-from perdure.metadata.repository.feedback import FeedbackRows
+from perdure.metadata.repository import AccessRows, OutcomeRows
+from perdure.outcomes import Told
 from perdure.predictions import new_request, prediction_id
 from perdure.serving.keeping import Kept
 from perdure.serving.scored import Scored
@@ -63,11 +62,11 @@ class Way:
     """One prediction after the other, on one of the two ways."""
 
     def __init__(self, settings: Settings, database: Database, kept: Kept, model: str) -> None:
-        self.rows, self.kept, self.model = FeedbackRows(database), kept, model
+        self.rows, self.kept, self.model = OutcomeRows(database), kept, model
         self.person = Person(settings, database, model)
         objects = ObjectStore(settings.s3)
         self.log = DeltaLog(objects, objects.uri(f"inference/{model}"))
-        self._seen = 0
+        self._seen = datetime.now(UTC) - DAY
 
     def corrected(self, *, sure: bool) -> dict[str, float]:
         """Seconds after the prediction until each thing had happened."""
@@ -106,20 +105,23 @@ class Way:
         )
         return id
 
-    def _outcome(self, id: str) -> dict[str, Any] | None:
-        found = [each for each in self.rows.since(self.model, self._seen) if each["prediction_id"] == id]
-        return found[-1] if found else None
+    def _outcome(self, id: str) -> Told | None:
+        found = [each for page in self.rows.received(self.model, self._seen, datetime.now(UTC) + DAY) for each in page]
+        return next((each for each in reversed(found) if each.prediction_id == id), None)
 
     def _joined(self, id: str) -> bool:
         outcome, log, now = self._outcome(id), self.log.scan(), datetime.now(UTC)
         assert outcome is not None
         if log is None:
             return False
-        told = pl.LazyFrame([{**outcome, "value": f'"{outcome["value"]["value"]}"'}])
-        told = told.with_columns(pl.col("observed_at", "received_at").dt.convert_time_zone("UTC"))
-        made = joined(log, told, since=now - DAY, until=now + DAY, window=DAY).filter(pl.col("id") == id).select("truth").collect()
+        made = (
+            joined(log, frame([outcome]).lazy(), since=now - DAY, until=now + DAY, window=DAY)
+            .filter(pl.col("id") == id)
+            .select("truth")
+            .collect()
+        )
         if made.height and made.item() == "ham":
-            self._seen = outcome["sequence"]
+            self._seen = outcome.received_at
             return True
         return False
 

@@ -121,7 +121,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("sequence", name=op.f("uq_outcome_sequence")),
     )
     op.create_index(op.f("ix_outcome_prediction_id"), "outcome", ["prediction_id"], unique=False)
-    op.create_index(op.f("ix_outcome_tenant_model_sequence"), "outcome", ["tenant", "model", "sequence"], unique=False)
+    op.create_index(
+        op.f("ix_outcome_tenant_model_received_at_sequence"), "outcome", ["tenant", "model", "received_at", "sequence"], unique=False
+    )
     op.create_table(
         "retrain_policy",
         sa.Column("tenant", sa.Text(), server_default="default", nullable=False),
@@ -401,7 +403,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_serving_instance_tenant_seen_at"), table_name="serving_instance")
     op.drop_table("serving_instance")
     op.drop_table("retrain_policy")
-    op.drop_index(op.f("ix_outcome_tenant_model_sequence"), table_name="outcome")
+    op.drop_index(op.f("ix_outcome_tenant_model_received_at_sequence"), table_name="outcome")
     op.drop_index(op.f("ix_outcome_prediction_id"), table_name="outcome")
     op.drop_table("outcome")
     op.drop_index(op.f("ix_feedback_tenant_model_created_at"), table_name="feedback")

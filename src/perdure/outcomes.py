@@ -31,9 +31,9 @@ class Outcomes(Protocol):
         """
 
     def about(self, model: str, version: int, since: datetime, until: datetime) -> Iterator[list[Told]]:
-        """What was told, until now, of predictions that *version* made in this interval, its end left out, likewise.
+        """What was told, until now, of predictions that *version* made in this interval, its end left out, by prediction.
 
-        Raises StoreUnavailable.
+        Some thousands at a time. Raises StoreUnavailable.
         """
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from perdure.jobs.joining import Coverage, coverage, days, joined
+from perdure.jobs.joining import NUMBER, RAW, TRUTH, Coverage, coverage, days, errors, frame, joined, with_truth
+from perdure.outcomes import Told
 from perdure.predictions import new_request, prediction_id
 
 START = datetime(2026, 11, 1, 22, tzinfo=UTC)
@@ -100,3 +101,28 @@ def test_an_interval_is_taken_day_by_day_without_gaps() -> None:
     parts = [*days(START, START + 27 * HOUR)]
     assert [part[0] for part in parts] == [START, START + 2 * HOUR, START + 26 * HOUR]
     assert [part[1] for part in parts] == [START + 2 * HOUR, START + 26 * HOUR, START + 27 * HOUR]
+
+
+def test_what_a_value_means_as_a_class_and_as_a_number() -> None:
+    values = ["spam", 'a "b" ü\\n', 1, 1.0, 2.5, "7", True, False, None, {"a": 1}, [1], "NaN", ""]
+    found = (
+        with_truth(pl.LazyFrame({"id": [f"m.1.{number:032x}" for number in range(len(values) + 1)]}), told_of(values)).sort("id").collect()
+    )
+    assert found[TRUTH].to_list() == ["spam", 'a "b" ü\\n', "1", "1", "2.5", "7", "true", "false", None, None, None, "NaN", "", None]
+    assert found[NUMBER].to_list() == [None, None, 1, 1, 2.5, 7, 1, 0, *[None] * 6]
+    assert found[RAW].null_count() == 1
+    known = with_truth(pl.LazyFrame({"id": [f"m.2.{number:032x}" for number in (1, 99)]}), told_of(values), known=True).collect()
+    assert known["id"].to_list() == [f"m.2.{1:032x}"]
+    assert with_truth(pl.LazyFrame({"id": ["m.1.a"]}), None).collect().select(TRUTH, "late").rows() == [(None, False)]
+
+
+def told_of(values: list[Any]) -> pl.LazyFrame:
+    at = {"source": "shop", "observed_at": START, "received_at": START}
+    return frame(Told(prediction_id=f"m.1.{number:032x}", value=value, **at) for number, value in enumerate(values)).lazy()
+
+
+def test_how_far_off_a_prediction_was() -> None:
+    classes = pl.DataFrame({"prediction": ["1.0", "a", "b"], "label": ["1", "a", "c"]})
+    assert errors(classes, "label", "classification")["error"].to_list() == [0, 0, 1]
+    numbers = pl.DataFrame({"prediction": [1.0, 2.0, 3.0], "label": [1.5, 0.0, None]})
+    assert errors(numbers, "label", "regression")["error"].to_list() == [0.5, 2.0, None]

@@ -15,10 +15,11 @@ from perdure.messages.common import Json
 from perdure.messages.labeling import AnnotationStatus, CampaignState
 from perdure.metadata import tables as t
 from perdure.metadata.database import Database
-from perdure.metadata.repository import CampaignRows, LabelRows
+from perdure.metadata.repository import CampaignRows, LabelRows, OutcomeRows
 from perdure.metadata.repository.asking import AskRows
 from perdure.metadata.repository.feedback import FeedbackRows, NewFeedback, NewOutcome
 from perdure.metadata.repository.inference_log import InferenceLogRows
+from perdure.outcomes import Told
 from perdure.predictions import new_request, prediction_id
 from tests.metadata.world import SPEC, World
 
@@ -37,7 +38,11 @@ def released(world: World) -> None:
 
 
 def outcomes(database: Database, model: str = "moderation") -> list[Json]:
-    return FeedbackRows(database).since(model, 0)
+    o = t.Outcome
+    query = select(o.sequence, o.prediction_id, o.source, o.value, o.observed_at, o.received_at)
+    with database.transaction() as session:
+        found = session.execute(query.where(o.tenant == database.tenant, o.model == model).order_by(o.sequence))
+        return [dict(row._mapping) for row in found]
 
 
 def test_an_outcome_is_kept_once_and_a_correction_is_another_row(world: World) -> None:
@@ -67,15 +72,14 @@ def test_an_outcome_is_kept_once_and_a_correction_is_another_row(world: World) -
         *[("api:app", "spam"), ("api:app", "ham")],
         *[("api:other", value) for value in ("spam", "ham", "spam")],
     ]
-    assert FeedbackRows(world.database).since("moderation", found[2]["sequence"]) == found[3:]
     numbers = rows.outcomes([NewOutcome(prediction_id=new_id(), value=value, source="s") for value in (1, 1.5, True)])
     assert all(each.id for each in numbers)
 
 
-def test_numbers_of_outcomes_are_committed_in_their_order(world: World) -> None:
-    """A reader that takes all after the last number that it has seen misses none, however many write."""
+def test_outcomes_are_committed_in_the_order_in_which_they_were_received(world: World) -> None:
+    """A reader that takes all from the last time on that it has seen misses none, however many write."""
     world.model(world.run())
-    rows, seen = FeedbackRows(world.database), []
+    rows, read, seen = FeedbackRows(world.database), OutcomeRows(world.database), list[Told]()
 
     def write(_: int) -> None:
         for _ in range(5):
@@ -85,9 +89,10 @@ def test_numbers_of_outcomes_are_committed_in_their_order(world: World) -> None:
         writers = [pool.submit(write, number) for number in range(4)]
         while len(seen) < 60:
             done = all(each.done() for each in writers)
-            seen += [each["sequence"] for each in rows.since("moderation", seen[-1] if seen else 0)]
+            after = seen[-1].received_at + timedelta(microseconds=1) if seen else AT
+            seen += [each for page in read.received("moderation", after, datetime.now(UTC) + timedelta(days=1)) for each in page]
             assert len(seen) == 60 or not done
-    assert seen == [each["sequence"] for each in outcomes(world.database)]
+    assert [each.prediction_id for each in seen] == [each["prediction_id"] for each in outcomes(world.database)]
 
 
 def test_the_last_word_of_a_person_counts_and_each_is_kept(world: World) -> None:

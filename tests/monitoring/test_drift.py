@@ -14,7 +14,6 @@ from perdure.messages.retraining import DriftKind
 from perdure.monitoring import drift, report, sketches
 from perdure.monitoring.bins import Bins
 from perdure.monitoring.drift import Counted, Finding, Span
-from perdure.monitoring.outcomes import errors, truth
 from perdure.monitoring.reference import Counting, Normal
 from perdure.monitoring.schema import differences
 from perdure.monitoring.windows import Window, hourly
@@ -133,16 +132,6 @@ def test_columns_that_differ_are_told() -> None:
     assert made is not None
     assert (made.drifted, made.severity, made.n) == (True, 1.0, 5)
     assert drift.with_schema(None, "requests", DriftKind.DATA, 5, [], new) is None
-
-
-def test_errors_of_classes_and_of_numbers() -> None:
-    frame = pl.DataFrame({"prediction": ["1", "a", "b"], "value": ["1.0", '"a"', '"c"']})
-    told = frame.with_columns(truth("classification").alias("label"))
-    assert errors(told, "label", "classification")["error"].to_list() == [0.0, 0.0, 1.0]
-    numbers = pl.DataFrame({"prediction": [1.0, 2.0, 3.0], "value": ["1.5", '"4"', "null"]})
-    told = numbers.with_columns(truth("regression").alias("label"))
-    assert errors(told, "label", "regression")["error"].to_list() == [0.5, 2.0, None]
-    assert pl.DataFrame({"value": ["null", '{"a": 1}']}).select(truth("classification")).to_series().to_list() == [None, None]
 
 
 @pytest.mark.parametrize(("mean", "drifted"), [(0.15, True), (0.12, False), (0.05, False)])

@@ -17,12 +17,12 @@ from perdure.adapters.s3 import ObjectStore
 from perdure.asking import Asking
 from perdure.config import Settings
 from perdure.errors import ObjectsUnavailable, TemporalUnavailable
-from perdure.jobs.joining import joined
+from perdure.jobs import joining
 from perdure.keys import digest
 from perdure.labeling.ports import CampaignRow, Incoming
 from perdure.metadata import tables as t
 from perdure.metadata.database import Database
-from perdure.metadata.repository import CampaignRows, LabelRows
+from perdure.metadata.repository import CampaignRows, LabelRows, OutcomeRows
 from perdure.metadata.repository.asking import AskRows
 from perdure.metadata.repository.feedback import FeedbackRows, NewFeedback
 from perdure.metadata.upgrade import upgrade
@@ -118,17 +118,17 @@ def test_a_prediction_that_is_not_sure_comes_back_as_outcome_and_label(settings:
     said = Incoming(task=doubtful, labeler="ada", source="api", source_key="1", event_time=datetime.now(UTC), value="ham")
     assert LabelRows(database).accept(campaign, [said])[0].error is None
     CampaignRows(database).tick(campaign)
-    [outcome] = [each for each in FeedbackRows(database).since(MODEL, 0) if each["prediction_id"] == doubtful]
-    assert outcome["value"] == {"value": "ham"}
+    now, day = datetime.now(UTC), timedelta(days=1)
+    [outcome] = [each for page in OutcomeRows(database).received(MODEL, now - day, now + day) for each in page]
+    assert (outcome.prediction_id, outcome.value) == (doubtful, "ham")
     assert [line["label"] for line in CampaignRows(database).export(campaign) if line["key"] == doubtful] == ["ham"]
 
     until(lambda: kept.figures().logged == 2)
     log = log_of(settings)
     assert log is not None
     assert "input.sender" not in log.collect_schema().names()
-    told = pl.LazyFrame([{**outcome, "value": '"ham"'}]).with_columns(pl.col("observed_at", "received_at").dt.convert_time_zone("UTC"))
-    day = timedelta(days=1)
-    made = joined(log, told, since=datetime.now(UTC) - day, until=datetime.now(UTC) + day, window=day).collect(engine="streaming")
+    told = joining.frame([outcome]).lazy()
+    made = joining.joined(log, told, since=now - day, until=now + day, window=day).collect(engine="streaming")
     assert dict(zip(made["id"], made["truth"], strict=True)) == {doubtful: "ham", sure: None}
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from perdure.adapters.delta_log import DeltaLog
 from perdure.jobs.context import JobContext
+from perdure.jobs.joining import NUMBER, RAW, TRUTH, error, with_truth
 from perdure.messages.common import Json
 from perdure.spec.experiment import Experiment
 
@@ -36,14 +37,15 @@ def figures(job: JobContext) -> Json:
         pl.col("unit").is_not_null(),  # else chance had no part in who answered
         ((version == arms["champion"]) & (role == "release")) | ((version == arms["challenger"]) & (role == "arm")),
     ).select("id", "version", "unit", "prediction")
-    judged = mine.join(_outcomes(job, spec, until), on="id", how="left").with_columns(score=_score(spec.metric))
+    known = with_truth(mine, _outcomes(job, until), sources=None if spec.source is None else [spec.source])
+    judged = known.with_columns(score=_score(spec.metric))
     units = judged.group_by("unit").agg(
         version=pl.col("version").first(),
         mixed=pl.col("version").min() != pl.col("version").max(),
         rows=pl.len(),
         judged=pl.col("score").count(),
         mean=pl.col("score").mean(),
-        unreadable=(pl.col("value").is_not_null() & pl.col("score").is_null()).sum(),
+        unreadable=((pl.col(RAW) != "null") & pl.col("score").is_null()).sum(),
     )
     told = units.group_by("version", "mixed").agg(
         seen=pl.len(),
@@ -66,33 +68,20 @@ def _arm(found: list[Json], version: int) -> dict[str, Any]:
     return next(({name: each[name] for name in _NOBODY} for each in found if each["version"] == version and not each["mixed"]), {})
 
 
-def _outcomes(job: JobContext, spec: Experiment, until: datetime) -> pl.LazyFrame:
-    """The outcome of each prediction that counts at *until*: the latest, of one source or of any. ``value`` is text."""
+def _outcomes(job: JobContext, until: datetime) -> pl.LazyFrame | None:
+    """What was known at *until*; None: nothing."""
     if job.request.inputs["outcomes"] is None:
-        return pl.LazyFrame(schema={"id": pl.String, "value": pl.String})
+        return None
     path = job.objects.download(job.artifact("outcomes"), job.scratch / "outcomes.parquet")
-    told = pl.scan_parquet(path).filter(pl.col("received_at") < until)
-    if spec.source is not None:
-        told = told.filter(pl.col("source") == spec.source)
-    latest = pl.col("value").sort_by("observed_at", "received_at").last()
-    value = pl.concat_str(pl.lit('{"v":'), latest, pl.lit("}")).str.json_path_match("$.v")
-    return told.group_by(id="prediction_id").agg(value=value)
+    return pl.scan_parquet(path).filter(pl.col("received_at") < until)
 
 
 def _score(metric: str) -> pl.Expr:
     """What a row is worth; null where there is no outcome, or none that can be read."""
-    value, prediction = pl.col("value"), pl.col("prediction")
-    number = value.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
-    number = pl.when(number.is_finite()).then(number)
     match metric:
         case "accuracy":
-            return (_text(value) == _text(prediction.cast(pl.String))).cast(pl.Float64)
+            return 1 - error("classification", pl.col(TRUTH))
         case "error":
-            return (prediction.cast(pl.Float64, strict=False) - number).abs()
+            return error("regression", pl.col(NUMBER))
         case _:
-            return number
-
-
-def _text(value: pl.Expr) -> pl.Expr:
-    """A class; a whole number without its decimal point."""
-    return value.str.replace(r"^(-?\d+)\.0+$", "$1")
+            return pl.col(NUMBER)

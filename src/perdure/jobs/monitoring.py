@@ -12,6 +12,7 @@ import polars as pl
 
 from perdure.adapters.delta_log import DeltaLog
 from perdure.jobs.context import JobContext
+from perdure.jobs.joining import ANSWERED, NUMBER, TRUTH, errors, with_truth
 from perdure.jobs.preparation import profile
 from perdure.jobs.preparation.rows import TEST, TRAIN
 from perdure.jobs.preparation.tables import TableWriter, frames
@@ -22,7 +23,6 @@ from perdure.messages.retraining import DriftKind
 from perdure.monitoring import drift, report, sketches
 from perdure.monitoring.bins import Bins
 from perdure.monitoring.drift import Finding
-from perdure.monitoring.outcomes import errors, latest, truth
 from perdure.monitoring.reference import Counting, Normal
 from perdure.monitoring.schema import differences
 from perdure.monitoring.statistics import block_bootstrap
@@ -35,7 +35,6 @@ INPUT, CLASS = "input.", "p."  # columns of the inference log: see perdure.servi
 _BATCH = 4 << 20  # bytes of raw rows that are taken together
 _CLASSES = 20  # whose probabilities are looked at
 _BLOCK = 6  # hours, or days of the reference, that the block bootstrap draws together
-_ANSWERED = ("release", "canary", "arm")
 _DAY = timedelta(days=1)
 
 
@@ -104,7 +103,7 @@ class _Look:
         rows = self._log.scan(since.date(), until.date())
         if rows is None:
             return None
-        mine = (pl.col("version") == self._job.request.inputs["version"]) & pl.col("role").is_in(_ANSWERED)
+        mine = (pl.col("version") == self._job.request.inputs["version"]) & pl.col("role").is_in(ANSWERED)
         return rows.filter(mine, pl.col("time").is_between(since, until, closed="left"))
 
     def _training(self) -> list[Finding]:
@@ -169,13 +168,13 @@ class _Look:
         if rows is None or self._job.request.inputs["outcomes"] is None:
             return []
         path = self._job.objects.download(self._job.artifact("outcomes"), self._job.scratch / "outcomes.parquet")
-        joined = rows.select("id", "time", "prediction").join(latest(pl.scan_parquet(path)), on="id", how="inner")
+        joined = with_truth(rows.select("id", "time", "prediction"), pl.scan_parquet(path), known=True)
         labels = {name: Normal.from_json(data) for name, data in self._known["labels"].items()}
         window, task = Window(labels), self._known["task"]
+        told = TRUTH if task == "classification" else NUMBER
         parts = []
         for batch in joined.collect_batches(chunk_size=1 << 16):
-            known = batch.with_columns(truth(task).alias(self._known["target"]))
-            known = known.filter(pl.col(self._known["target"]).is_not_null())
+            known = batch.with_columns(pl.col(told).alias(self._known["target"])).drop_nulls(self._known["target"])
             window.add(known, known.get_column("time"))
             parts.append(hourly(errors(known, self._known["target"], task), start, end))
         found = []

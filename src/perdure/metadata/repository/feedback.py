@@ -1,7 +1,7 @@
 """What became known after a prediction: outcomes, and what users say.
 
-A transaction that adds outcomes of a model holds the model's lock before it draws their sequence numbers. So they are committed in the
-order of these numbers, and a reader that has seen up to one has seen all before it.
+A transaction that adds outcomes of a model holds the model's lock before it reads the clock and draws their sequence numbers. So they are
+committed in the order of both, and a reader that has seen up to one has seen all before it.
 """
 
 from __future__ import annotations
@@ -137,14 +137,6 @@ class FeedbackRows(Rows):
             if any(each["verdict"] is t.Verdict.WRONG for each in added):
                 session.execute(select(func.pg_notify(FEEDBACK, "")))
         return told
-
-    def since(self, model: str, sequence: int, limit: int = 10_000) -> list[Json]:
-        """Outcomes of *model* after this sequence number, in its order."""
-        o = t.Outcome
-        query = select(o.sequence, o.prediction_id, o.source, o.value, o.observed_at, o.received_at)
-        query = query.where(o.tenant == self._tenant, o.model == model, o.sequence > sequence).order_by(o.sequence).limit(limit)
-        with self._database.transaction() as session:
-            return [dict(row._mapping) for row in session.execute(query)]
 
     def _predictions(self, session: Session, ids: Iterable[str]) -> tuple[dict[str, Prediction], dict[str, str]]:
         """The predictions that these ids name, and what is wrong with other ids."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, literal, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
 
 from perdure.metadata import tables as t
 from perdure.metadata.repository.rows import Rows
@@ -21,24 +23,26 @@ class OutcomeRows(Rows):
     def received(self, model: str, since: datetime, until: datetime) -> Iterator[list[Told]]:
         """What was received for *model* in this interval, its end left out; each page is a transaction."""
         o = t.Outcome
-        return self._pages(o.model == model, o.received_at >= since, o.received_at < until)
+        return self._pages((o.received_at, o.sequence), o.model == model, o.received_at >= since, o.received_at < until)
 
     def about(self, model: str, version: int, since: datetime, until: datetime) -> Iterator[list[Told]]:
         """What was told of predictions that *version* made in this interval, its end left out; each page is a transaction."""
         o, first, end = t.Outcome, *(prediction_id(model, version, first_request(each)) for each in (since, until))
         mine = o.prediction_id.startswith(prediction_id(model, version, ""), autoescape=True)  # whatever the collation says of points
-        return self._pages(o.model == model, o.prediction_id >= first, o.prediction_id < end, mine)
+        return self._pages((o.prediction_id, o.sequence), o.model == model, o.prediction_id >= first, o.prediction_id < end, mine)
 
-    def _pages(self, *wanted: ColumnElement[bool]) -> Iterator[list[Told]]:
-        o, last = t.Outcome, 0
+    def _pages(self, order: tuple[InstrumentedAttribute[Any], ...], *wanted: ColumnElement[bool]) -> Iterator[list[Told]]:
+        """Pages in this *order*, which an index has: each goes on where the last one ended."""
+        o = t.Outcome
         columns = select(o.sequence, o.prediction_id, o.source, o.value, o.observed_at, o.received_at)
-        query = columns.where(o.tenant == self._tenant, *wanted)
+        query = page = columns.where(o.tenant == self._tenant, *wanted).order_by(*order).limit(_PAGE)
         while True:
             with self._database.transaction() as session:
-                rows = session.execute(query.where(o.sequence > last).order_by(o.sequence).limit(_PAGE)).all()
+                rows = session.execute(page).all()
             if not rows:
                 return
-            last = rows[-1].sequence
+            last = [literal(getattr(rows[-1], column.key), column.type) for column in order]
+            page = query.where(tuple_(*order) > tuple_(*last))
             yield [
                 Told(
                     prediction_id=row.prediction_id,

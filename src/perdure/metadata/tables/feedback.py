@@ -24,10 +24,10 @@ class Outcome(Base):
     """The truth about one prediction, as one source tells it. A correction by the same source is another row with a later time."""
 
     __tablename__ = "outcome"
-    __table_args__ = (Index(None, "tenant", "model", "sequence"), Index(None, "prediction_id"))
+    __table_args__ = (Index(None, "tenant", "model", "received_at", "sequence"), Index(None, "prediction_id"))
 
     id: Mapped[Key]  # of prediction, source and the time it was observed: the same again is one row
-    sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)  # what a reader has seen so far
+    sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)  # the order of those of one time
     prediction_id: Mapped[str]
     model: Mapped[str]
     source: Mapped[str]
