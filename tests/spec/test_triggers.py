@@ -46,6 +46,7 @@ def test_each_kind_of_trigger_reads_back() -> None:
         ({"schedule": "@daily", "timezone": "Mars"}, "no time zone 'Mars'"),
         ({"schedule": "every monday"}, "has 2 fields, not 5"),
         ({"data": "new", "every": "1s"}, "at least 10s"),
+        ({"dataset": SMALL["name"]}, "is this pipeline itself"),
         ({"lables": 3}, "did you mean triggers[0].labels?"),
     ],
 )

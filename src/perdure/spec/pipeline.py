@@ -325,6 +325,9 @@ def across(raw: Any) -> Iterator[tuple[Where, str]]:
     if task == "regression" and _look(raw, "ask", "confident_below"):
         yield ("ask", "confident_below"), "a regression gives no probabilities to be confident by; leave it out"
     yield from _experiments(raw, task)
+    for index, trigger in enumerate(_items(raw, "triggers")):
+        if (dataset := _look(trigger, "dataset")) is not None and dataset == _look(raw, "name"):
+            yield ("triggers", index, "dataset"), "is this pipeline itself: each run would ask for the next one"
     for where, metric in named:
         if known and isinstance(metric, str) and metric not in known:
             yield where, f"{show(metric)} is no metric of a {task}{meant(metric, known)}"
