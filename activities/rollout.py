@@ -8,7 +8,7 @@ from perdure.messages.promotion import PromotionRef
 from perdure.messages.rollout import LookAtStage, OpenStage, StageCommand, StageLook, Standing, TrafficKind, Verdict, Withdraw
 from perdure.ports import Runs
 from perdure.rollout.ports import Traffic, TrafficRow
-from perdure.rollout.probes import loaded, probed
+from perdure.rollout.probes import loaded, probed, unloadable
 from perdure.serving.counting import BUCKETS
 from perdure.spec.pipeline import load
 
@@ -33,8 +33,11 @@ class RolloutActivities:
         row = self._traffic.row(request.traffic)
         if row.until is not None:
             return ended(row)
+        processes = self._traffic.processes(row.model, row.model_version)
+        if (why := unloadable(processes)) is not None:
+            return StageLook(verdict=Verdict.FAILED, reason=why)
         if row.kind is TrafficKind.STANDBY:
-            return loaded(self._traffic.processes(row.model, row.model_version), over=request.over)
+            return loaded(processes, over=request.over)
         probes = load(self._runs.run(request.run_id).spec).promote.probes
         return probed(probes, self._traffic.counts(request.traffic), MILLISECONDS, over=request.over)
 

@@ -144,7 +144,7 @@ class Rollouts:
             session.execute(insert(t.ServingInstance).values(id=instance, address="bench", loaded=[], failed={}))
             session.execute(
                 insert(t.ServingWindow).values(
-                    instance_id=instance, model_version_id=row.model_version_id, role=str(row.kind), minute=minute, **figures
+                    instance_id=instance, model_version_id=row.model_version_id, role=str(row.kind), by_id=row.id, minute=minute, **figures
                 )
             )
 

@@ -268,6 +268,7 @@ def upgrade() -> None:
         sa.Column("instance_id", sa.Uuid(), nullable=False),
         sa.Column("model_version_id", sa.Uuid(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("by_id", sa.Uuid(), nullable=False),
         sa.Column("minute", sa.DateTime(timezone=True), nullable=False),
         sa.Column("requests", sa.BigInteger(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
@@ -276,7 +277,7 @@ def upgrade() -> None:
         sa.Column("disagreements", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["instance_id"], ["serving_instance.id"], name=op.f("fk_serving_window_instance_id")),
         sa.ForeignKeyConstraint(["model_version_id"], ["model_version.id"], name=op.f("fk_serving_window_model_version_id")),
-        sa.PrimaryKeyConstraint("instance_id", "model_version_id", "role", "minute", name=op.f("pk_serving_window")),
+        sa.PrimaryKeyConstraint("instance_id", "model_version_id", "role", "by_id", "minute", name=op.f("pk_serving_window")),
     )
     op.create_index(op.f("ix_serving_window_model_version_id_minute"), "serving_window", ["model_version_id", "minute"], unique=False)
     op.create_table(

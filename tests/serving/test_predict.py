@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -12,9 +13,10 @@ import polars as pl
 import pytest
 
 from perdure import predictions, predictor
+from perdure.config import Settings
 from perdure.messages.rollout import TrafficKind
 from perdure.serving.choosing import place
-from tests.serving.conftest import Asking
+from tests.serving.conftest import Asking, asking, with_serving
 from tests.serving.world import ROW, Served, trained
 
 
@@ -122,12 +124,14 @@ async def test_replayed_rows_keep_their_time(client: Asking, model: str) -> None
         assert (await client.predict(model, ROW, time=never)).json()["field"] == "time"
 
 
-async def test_a_row_that_breaks_the_owners_code_fails_alone(client: Asking, model: str) -> None:
+async def test_a_row_that_breaks_the_owners_code_fails_alone(client: Asking, model: str, caplog: pytest.LogCaptureFixture) -> None:
     await client.look()
     calls = [client.predict(model, {**ROW, "city": "burst"} if number == 5 else ROW) for number in range(10)]
     answers = await asyncio.gather(*calls)
     assert [answer.status_code for answer in answers] == [500 if number == 5 else 200 for number in range(10)]
     assert answers[5].json()["type"] == "UserCodeError"
+    [logged] = [vars(record)["detail"] for record in caplog.records if record.message == "a request failed"]
+    assert logged == "UserCodeError from OwnerCodeError from ValueError"  # what the code said may repeat the row
 
 
 async def test_contributions_add_up_to_the_score(client: Asking, served: Served) -> None:
@@ -167,6 +171,7 @@ async def test_a_canary_answers_its_share_and_a_unit_stays_with_one_version(clie
     ]
     mixed = (await client.predict(name, *({**ROW, "city": city} for city in cities))).json()
     assert mixed["version"] == 1, "rows of several units are no part of the experiment"
+    assert (await client.predict(name, ROW, 1)).status_code == 422, "what is no row has no unit"
 
     served.traffic(challenger, TrafficKind.STANDBY, 0)
     await client.look()
@@ -194,4 +199,26 @@ async def test_a_shadow_is_scored_after_the_answer_and_its_disagreement_counted(
     figures = client.service.counts.totals[who]
     assert (figures.requests, figures.rows, figures.disagreements) == (1, 50, different)
     assert different > 0
+    served.end_traffic(name)
+
+
+async def test_a_shadow_that_takes_longer_than_a_caller_would_wait_has_failed(migrated: Settings, served: Served) -> None:
+    name = f"m{uuid4().hex[:8]}"
+    champion, challenger = (served.version(name, trained(served.folder, seed)) for seed in (42, 43))
+    served.release(champion)
+    served.traffic(challenger, TrafficKind.SHADOW, 100)
+    async with asking(with_serving(migrated, keys=False, timeout=0.3)) as client:
+        await client.look()
+        slow = client.service.shelf.loaded[challenger.id].predictor
+        scores = slow.predict
+
+        def late(frame: pl.DataFrame) -> pl.DataFrame:
+            time.sleep(0.5)
+            return scores(frame)
+
+        slow.predict = late  # type: ignore[method-assign]
+        assert (await client.predict(name, ROW)).status_code == 200
+        await asyncio.sleep(0.8)
+        figures = client.service.counts.totals[name, 2, challenger.id, "shadow"]
+        assert (figures.requests, figures.errors, figures.rows) == (1, 1, 0), "what it says in the end counts no more"
     served.end_traffic(name)

@@ -163,7 +163,14 @@ async def test_probes_end_an_experiment_at_once_whatever_its_look_does(stack: St
         await asked(figures, 1)
         row, _ = kept(world)
         instance, mine = uuid4(), {"tenant": world.database.tenant}
-        window = {"role": "arm", "minute": func.date_trunc("minute", func.now()), "requests": 100, "rows": 100, "errors": 7}
+        window = {
+            "role": "arm",
+            "by_id": row.id,
+            "minute": func.date_trunc("minute", func.now()),
+            "requests": 100,
+            "rows": 100,
+            "errors": 7,
+        }
         with world.database.transaction() as session:
             session.execute(insert(t.ServingInstance).values(**mine, id=instance, address="x", loaded=[], failed={}))
             counted = insert(t.ServingWindow).values(**mine, instance_id=instance, model_version_id=row.challenger_id, **window)

@@ -41,7 +41,7 @@ class Counted:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Of the candidate, and of the released version beside it, since the stage began."""
+    """Of the candidate in its stage, and of the released version beside it since the stage began."""
 
     candidate: Counted
     released: Counted
@@ -71,7 +71,7 @@ class Traffic(Protocol):
         """The row, open or not. Raises NotFound."""
 
     def counts(self, traffic: UUID) -> Counts:
-        """What the serving processes counted since the row began, by whole minutes."""
+        """What the serving processes counted by the row, and of the released version since the row began, by whole minutes."""
 
     def processes(self, model: str, version: UUID) -> list[ServingProcess]:
         """The serving processes that live, and answer for *model*: those that have its released version, or all where there is none."""

@@ -67,11 +67,13 @@ def quantile(latency: Sequence[int], bounds: Sequence[float], share: float = QUA
     return float(bounds[-1])
 
 
+def unloadable(processes: Sequence[ServingProcess]) -> str | None:
+    """Which process cannot load the candidate, and why; None where all can. Its release would leave nobody to answer there."""
+    return next((f"{each.address} cannot load it: {each.failed}" for each in processes if each.failed is not None), None)
+
+
 def loaded(processes: Sequence[ServingProcess], *, over: bool) -> StageLook:
     """Whether a candidate may take part: every process that serves has loaded it, or none does serve."""
-    for each in processes:
-        if each.failed is not None:
-            return StageLook(verdict=Verdict.FAILED, reason=f"{each.address} cannot load it: {each.failed}")
     waiting = [each.address for each in processes if not each.loaded]
     if not waiting:
         told = f"loaded by {len(processes)} serving processes" if processes else "nobody serves now"

@@ -19,7 +19,7 @@ from perdure.predictions import new_request, prediction_id
 from perdure.predictor import InfiniteFeature, InputMismatch, NotExplainable, OwnerCodeError, PredictorError
 from perdure.serving.batching import Batch, Entry
 from perdure.serving.choosing import takes
-from perdure.serving.counting import Counts, Who
+from perdure.serving.counting import By, Counts
 from perdure.serving.directory import Directory, Live
 from perdure.serving.reading import Column, Reader
 from perdure.serving.scored import LogPolicy, Recorder, Scored
@@ -65,9 +65,10 @@ class _Told:
 
     call: Call
     role: str
+    row: UUID
     requests: list[str]
     read: Read
-    shadow: Loaded | None = None
+    shadow: tuple[Loaded, UUID] | None = None  # with its row of traffic
     answered: list[Any] | None = None  # of a shadow: what the caller was told
     unit_column: str | None = None  # the raw column that an experiment takes as the unit
     columns: list[Column] | None = None
@@ -99,9 +100,10 @@ class Answering:
         told = _Told(
             call=call,
             role=role,
+            row=row,
             requests=requests,
             read=read,
-            shadow=live.beside if self._shadowed(live, call, request) else None,
+            shadow=self._shadow_of(live, call, request),
             columns=columns,
             unit_column=live.candidate.unit if live.candidate is not None else None,
         )
@@ -113,7 +115,7 @@ class Answering:
         except Exception as err:
             told_error = _translated(err, self._settings.timeout)
             if not isinstance(told_error, InvalidInput):
-                self._counts.failed(_who(version, role), time.perf_counter() - started)
+                self._counts.failed(_by(version, role, row), time.perf_counter() - started)
             raise told_error from err
         ids = [prediction_id(call.model, version.version.number, each) for each in requests]
         return Answer(version=version, role=role, row=row, ids=ids, scores=scores, contributions=made)
@@ -136,11 +138,11 @@ class Answering:
         raise NotFound(f"version {call.version} of {call.model!r} may not answer", field="version", remedy="leave it out: rows decide")
 
     @staticmethod
-    def _shadowed(live: Live, call: Call, request: str) -> bool:
+    def _shadow_of(live: Live, call: Call, request: str) -> tuple[Loaded, UUID] | None:
         candidate = live.candidate
         if candidate is None or live.beside is None or candidate.kind is not TrafficKind.SHADOW:
-            return False
-        return takes(call.model, candidate, call.unit or request)
+            return None
+        return (live.beside, candidate.traffic) if takes(call.model, candidate, call.unit or request) else None
 
     async def _explained(self, version: Loaded, columns: list[Column]) -> Any:
         frame = version.reader.frame([columns])
@@ -156,8 +158,11 @@ class Answering:
         for entry in batch.entries:
             mine = predicted[at : at + entry.rows]
             at += entry.rows
-            self._counts.answered(_who(version, entry.told.role), entry.rows, now - entry.started, mine if named else None)
-            if entry.told.shadow is not None:
+            if entry.answer.cancelled():
+                continue  # it came too late, and is counted as failed
+            told: _Told = entry.told
+            self._counts.answered(_by(version, told.role, told.row), entry.rows, now - entry.started, mine if named else None)
+            if told.shadow is not None:
                 loop.call_soon(self._shadow, version, entry, mine)
         self._record(version, batch, now)
 
@@ -165,19 +170,21 @@ class Answering:
         """Count and keep what a shadow says, and where it disagrees."""
         now, at, predicted = time.perf_counter(), 0, batch.lists["prediction"]
         named = bool(version.predictor.classes)
-        who = _who(version, SHADOW)
         for entry in batch.entries:
             mine = predicted[at : at + entry.rows]
             at += entry.rows
-            self._counts.answered(who, entry.rows, now - entry.started, mine if named else None)
+            if entry.answer.cancelled():
+                continue
+            by = _by(version, SHADOW, entry.told.row)
+            self._counts.answered(by, entry.rows, now - entry.started, mine if named else None)
             if different := sum(not _agree(one, other) for one, other in zip(mine, entry.told.answered, strict=True)):
-                self._counts.disagreed(who, different)
+                self._counts.disagreed(by, different)
         self._record(version, batch, now)
 
     def _shadow(self, version: Loaded, entry: Entry, answered: list[Any]) -> None:
         told: _Told = entry.told
-        shadow = told.shadow
-        assert shadow is not None
+        assert told.shadow is not None
+        shadow, row = told.shadow
         if shadow.shadows.full:
             self._counts.dropped += 1
             return
@@ -186,14 +193,18 @@ class Answering:
             same = shadow.predictor.schema == version.predictor.schema
             columns = told.columns if same and told.columns is not None else told.read(shadow.reader)[0]
         except PerdureError:  # it wants other columns than callers send
-            self._counts.failed(_who(shadow, SHADOW), time.perf_counter() - started)
+            self._counts.failed(_by(shadow, SHADOW, row), time.perf_counter() - started)
             return
-        after = _Told(call=told.call, role=SHADOW, requests=told.requests, read=told.read, answered=answered)
-        shadow.shadows.add(columns, entry.rows, after).add_done_callback(lambda future: self._shadow_failed(shadow, future, started))
+        after = _Told(call=told.call, role=SHADOW, row=row, requests=told.requests, read=told.read, answered=answered)
+        scored = shadow.shadows.add(columns, entry.rows, after)
+        late = asyncio.get_running_loop().call_later(self._settings.timeout, scored.cancel)  # a caller would wait no longer
 
-    def _shadow_failed(self, shadow: Loaded, future: asyncio.Future[tuple[Batch, int]], started: float) -> None:
-        if not future.cancelled() and future.exception() is not None:
-            self._counts.failed(_who(shadow, SHADOW), time.perf_counter() - started)
+        def ended(future: asyncio.Future[tuple[Batch, int]]) -> None:
+            late.cancel()
+            if future.cancelled() or future.exception() is not None:
+                self._counts.failed(_by(shadow, SHADOW, row), time.perf_counter() - started)
+
+        scored.add_done_callback(ended)
 
     def _record(self, version: Loaded, batch: Batch, now: float) -> None:
         if self._recorder is None:
@@ -224,8 +235,8 @@ class Answering:
             at += number
 
 
-def _who(version: Loaded, role: str) -> Who:
-    return version.model, version.version.number, version.version.id, role
+def _by(version: Loaded, role: str, row: UUID) -> By:
+    return (version.model, version.version.number, version.version.id, role), row
 
 
 def _agree(one: Any, other: Any) -> bool:

@@ -15,6 +15,9 @@ import polars as pl
 from perdure.errors import ModelUnavailable
 from perdure.serving.reading import Column, Reader
 
+_BATCHES = 100
+"""So many batches' rows may wait: bodies are small, what is read of them is not."""
+
 
 class Scores(Protocol):
     """What is asked for scores; a batch at a time, in a thread."""
@@ -47,18 +50,20 @@ class Batch:
 class Batcher:
     """Scores the requests of one version, one batch at a time; *done* is told of every batch right after its answers.
 
-    More than *waiting* requests are refused. What fails in company is tried alone, as one of them may be the cause.
+    Once *waiting* requests wait, or the rows of a hundred batches, one more is refused. What fails in company is tried alone, as one may be
+    the cause.
     """
 
     def __init__(self, reader: Reader, scores: Scores, pool: Executor, *, most: int, waiting: int, done: Callable[[Batch], None]) -> None:
         self._reader, self._scores, self._pool, self._most, self._bound, self._done = reader, scores, pool, most, waiting, done
         self._queue: deque[Entry] = deque()
+        self._rows = 0  # in the queue
         self._task: asyncio.Task[None] | None = None
 
     @property
     def full(self) -> bool:
         """Whether one more would be refused."""
-        return len(self._queue) >= self._bound
+        return len(self._queue) >= self._bound or self._rows >= _BATCHES * self._most
 
     def add(self, columns: list[Column], rows: int, told: Any = None) -> asyncio.Future[tuple[Batch, int]]:
         """The batch of these rows and the place of the first in it, once they are scored. Raises ModelUnavailable where too many wait."""
@@ -66,6 +71,7 @@ class Batcher:
             raise ModelUnavailable("more requests wait for this model than it answers", remedy="send again in a few seconds")
         entry = Entry(columns=columns, rows=rows, told=told, answer=asyncio.get_running_loop().create_future())
         self._queue.append(entry)
+        self._rows += rows
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return entry.answer
@@ -78,6 +84,7 @@ class Batcher:
                 while self._queue and size + self._queue[0].rows <= self._most:
                     taken.append(self._queue.popleft())
                     size += taken[-1].rows
+                self._rows -= size
                 if taken := [entry for entry in taken if not entry.answer.done()]:  # the others have gone
                     await self._serve(taken)
         finally:
@@ -92,7 +99,8 @@ class Batcher:
                     taken[0].answer.set_exception(err)
             else:
                 for entry in taken:
-                    await self._serve([entry])
+                    if not entry.answer.done():  # else nobody waits for it any more
+                        await self._serve([entry])
             return
         at = 0
         for entry in taken:

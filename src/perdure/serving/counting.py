@@ -41,6 +41,8 @@ BUCKETS = (
 _MINUTES = 60  # that are kept while Postgres is away
 Who = tuple[str, int, UUID, str]
 """Model, number, id of the version, role."""
+By = tuple[Who, UUID]
+"""Who, and the row of the release or of the traffic by which it takes part."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class Window:
 
     version: UUID
     role: str
+    by: UUID
     minute: int
     requests: int
     rows: int
@@ -79,33 +82,33 @@ class Counts:
         self.dropped = 0
         self.refused: Counter[int] = Counter()
         self.totals: dict[Who, Figures] = {}
-        self._minutes: dict[tuple[Who, int], Figures] = {}
+        self._minutes: dict[tuple[By, int], Figures] = {}
 
-    def answered(self, who: Who, rows: int, seconds: float, classes: list[str] | None) -> None:
+    def answered(self, by: By, rows: int, seconds: float, classes: list[str] | None) -> None:
         """One request of *rows*, scored within *seconds*; *classes* are what was predicted, None for numbers."""
         place = bisect_left(BUCKETS, seconds)
-        for figures in self._both(who):
+        for figures in self._both(by):
             figures.requests += 1
             figures.rows += rows
             figures.seconds += seconds
             figures.latency[place] += 1
         if classes:
-            self.totals[who].classes.update(classes)
-        if who[3] != "shadow":
+            self.totals[by[0]].classes.update(classes)
+        if by[0][3] != "shadow":
             self.predictions += rows
 
-    def failed(self, who: Who, seconds: float) -> None:
+    def failed(self, by: By, seconds: float) -> None:
         """One request that the version itself could not score."""
         place = bisect_left(BUCKETS, seconds)
-        for figures in self._both(who):
+        for figures in self._both(by):
             figures.requests += 1
             figures.errors += 1
             figures.seconds += seconds
             figures.latency[place] += 1
 
-    def disagreed(self, who: Who, rows: int) -> None:
+    def disagreed(self, by: By, rows: int) -> None:
         """Rows for which a shadow predicts otherwise than callers were told."""
-        for figures in self._both(who):
+        for figures in self._both(by):
             figures.disagreements += rows
 
     def windows(self) -> list[Window]:
@@ -114,6 +117,7 @@ class Counts:
             Window(
                 version=who[2],
                 role=who[3],
+                by=row,
                 minute=minute,
                 requests=each.requests,
                 rows=each.rows,
@@ -121,7 +125,7 @@ class Counts:
                 disagreements=each.disagreements,
                 latency=[*each.latency],
             )
-            for (who, minute), each in self._minutes.items()
+            for ((who, row), minute), each in self._minutes.items()
         ]
 
     def settled(self, now: float, *, written: bool) -> None:
@@ -130,11 +134,12 @@ class Counts:
         for key in [key for key in self._minutes if key[1] < oldest]:
             del self._minutes[key]
 
-    def _both(self, who: Who) -> tuple[Figures, Figures]:
+    def _both(self, by: By) -> tuple[Figures, Figures]:
+        who = by[0]
         total = self.totals.get(who)
         if total is None:
             total = self.totals[who] = Figures()
-        key = (who, int(self._clock() // 60) * 60)
+        key = (by, int(self._clock() // 60) * 60)
         window = self._minutes.get(key)
         if window is None:
             window = self._minutes[key] = Figures()

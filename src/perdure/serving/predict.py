@@ -79,7 +79,8 @@ async def predict(model: str, request: Request) -> Response:
         return reader.rows(rows), number
 
     def unit_in(column: str) -> str | None:
-        found = {row.get(column) for row in rows} if all(type(row.get(column)) in (str, int) for row in rows) else set()
+        values = [row.get(column) if type(row) is dict else None for row in rows]  # what is no row is refused when it is read
+        found = set(values) if all(type(value) in (str, int) for value in values) else set()
         return str(found.pop()) if len(found) == 1 else None
 
     call = Call(

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.security import HTTPBearer
 from pydantic_core import from_json, to_json
+from starlette.requests import ClientDisconnect
 
 from perdure.errors import InvalidInput
 from perdure.serving.service import Service
@@ -35,6 +36,8 @@ async def body_of(request: Request, *known: str) -> dict[str, Any]:
         body = from_json(await request.body())  # NaN is read, to say later where it stands
     except ValueError as err:
         raise Refused(400, InvalidInput(f"this is no JSON: {err}", field="body", remedy="send a JSON object")) from None
+    except ClientDisconnect:  # nobody hears this
+        raise Refused(400, InvalidInput("the body ended before its end", field="body", remedy="send it again")) from None
     if type(body) is not dict:
         raise InvalidInput("the body is a JSON object", field="body", remedy="send an object")
     if unknown := [name for name in body if name not in known]:

@@ -109,6 +109,7 @@ class Service:
             WindowRow(
                 version=each.version,
                 role=each.role,
+                by=each.by,
                 minute=datetime.fromtimestamp(each.minute, UTC),
                 requests=each.requests,
                 rows=each.rows,
@@ -118,15 +119,16 @@ class Service:
             )
             for each in windows
         ]
-        serving = self.settings.serving
+        serving, loaded = self.settings.serving, sorted(self.shelf.loaded)
+        failed = {id: failure.reason for id, failure in self.shelf.failed.items() if failure.lasting}  # the others are tried again
         written = False
         try:
             await self._call(
                 lambda: self._rows.report(
                     self.instance,
                     serving.address or f"http://{serving.host}:{serving.port}",
-                    loaded=sorted(self.shelf.loaded),
-                    failed={id: failure.reason for id, failure in self.shelf.failed.items()},
+                    loaded=loaded,
+                    failed=failed,
                     predictions=self.counts.predictions,
                     logged=self._recorder.figures().logged if self._recorder else 0,
                     windows=rows,

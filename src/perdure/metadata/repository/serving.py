@@ -17,10 +17,11 @@ from perdure.metadata.repository.rows import Rows
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRow:
-    """Counts of one version in one role and minute."""
+    """Counts of one version in one role and minute. ``by``: the row of the release, or of the traffic, by which it took part."""
 
     version: UUID
     role: str
+    by: UUID
     minute: datetime
     requests: int
     rows: int
@@ -62,6 +63,7 @@ class ServingRows(Rows):
                             "instance_id": instance,
                             "model_version_id": each.version,
                             "role": each.role,
+                            "by_id": each.by,
                             "minute": each.minute,
                             "requests": each.requests,
                             "rows": each.rows,
@@ -75,7 +77,7 @@ class ServingRows(Rows):
                 counted = ("requests", "rows", "errors", "latency", "disagreements")
                 session.execute(
                     rows.on_conflict_do_update(
-                        index_elements=["instance_id", "model_version_id", "role", "minute"],
+                        index_elements=["instance_id", "model_version_id", "role", "by_id", "minute"],
                         set_={name: rows.excluded[name] for name in counted},
                     )
                 )

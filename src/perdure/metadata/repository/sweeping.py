@@ -37,7 +37,7 @@ class SweepRows(Rows):
             + self._delete(r, [r.id], limit, r.created_at < func.now() - ANSWERED)
             + self._delete(b, [b.id], limit, b.expires_at < func.now())
             + self._delete(d, [d.hook_id, d.key], limit, d.state == DeliveryState.PROCESSED, d.received_at < func.now() - PROCESSED)
-            + self._delete(w, [w.instance_id, w.model_version_id, w.role, w.minute], limit, w.minute < func.now() - COUNTED)
+            + self._delete(w, [w.instance_id, w.model_version_id, w.role, w.by_id, w.minute], limit, w.minute < func.now() - COUNTED)
             + self._delete(i, [i.id], limit, i.seen_at < func.now() - GONE, ~counted)
         )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import ColumnExpressionArgument, Row, func, select
 from sqlalchemy.orm import Session
 
 from perdure.errors import Conflict, NotFound
@@ -91,7 +91,8 @@ class TrafficRows(Rows):
             return self._row(session, traffic)
 
     def counts(self, traffic: UUID) -> Counts:
-        """What the serving processes counted since the row began, by whole minutes."""
+        """What the serving processes counted by the row, and of the released version since the row began, by whole minutes."""
+        w = t.ServingWindow
         with self._database.transaction() as session:
             row = self._row(session, traffic)
             released = session.scalar(
@@ -100,8 +101,12 @@ class TrafficRows(Rows):
                 )
             )
             return Counts(
-                candidate=_counted(session, row.model_version, row.kind, row.since),
-                released=_counted(session, released, "release", row.since) if released is not None else Counted(),
+                candidate=_counted(session, w.model_version_id == row.model_version, w.by_id == row.id),
+                released=_counted(
+                    session, w.model_version_id == released, w.role == "release", w.minute >= func.date_trunc("minute", row.since)
+                )
+                if released is not None
+                else Counted(),
             )
 
     def processes(self, model: str, version: UUID) -> list[ServingProcess]:
@@ -173,11 +178,9 @@ def _standing(row: t.Traffic) -> Standing:
     return Standing(traffic=row.id, position=row.stage + 1, since=row.since)
 
 
-def _counted(session: Session, version: UUID, role: TrafficKind | str, since: datetime) -> Counted:
+def _counted(session: Session, *where: ColumnExpressionArgument[bool]) -> Counted:
     w = t.ServingWindow
-    query = select(w.requests, w.rows, w.errors, w.disagreements, w.latency).where(
-        w.model_version_id == version, w.role == str(role), w.minute >= func.date_trunc("minute", since)
-    )
+    query = select(w.requests, w.rows, w.errors, w.disagreements, w.latency).where(*where)
     rows: Collection[Row[tuple[int, int, int, int, list[int]]]] = session.execute(query).all()
     width = max((len(row.latency) for row in rows), default=0)
     return Counted(

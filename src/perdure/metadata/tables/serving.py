@@ -53,7 +53,7 @@ class ServingInstance(Base):
 
 
 class ServingWindow(Base):
-    """What one process counted of one version in one minute, in one role. Written over, never added to: a repeat changes nothing."""
+    """What one process counted of one version in one minute, by the row by which it took part. Written over: a repeat changes nothing."""
 
     __tablename__ = "serving_window"
     __table_args__ = (Index(None, "model_version_id", "minute"),)
@@ -61,6 +61,7 @@ class ServingWindow(Base):
     instance_id: Mapped[UUID] = mapped_column(owned_by("serving_instance"), primary_key=True)
     model_version_id: Mapped[UUID] = mapped_column(owned_by("model_version"), primary_key=True)
     role: Mapped[str] = mapped_column(primary_key=True)  # release | shadow | canary | arm
+    by_id: Mapped[UUID] = mapped_column(primary_key=True)  # the row of `release`, or of `traffic`: a stage's counts are its own
     minute: Mapped[datetime] = mapped_column(primary_key=True)
     requests: Mapped[Big]
     rows: Mapped[Big]

@@ -1,0 +1,45 @@
+"""Requests wait for the batch before them, and not without end."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import polars as pl
+import pytest
+
+from perdure.errors import ModelUnavailable
+from perdure.serving.batching import Batch, Batcher
+from perdure.serving.reading import Reader
+
+READER = Reader([{"name": "size", "dtype": "Float64"}])
+
+
+class Gated:
+    """Scores once it may."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+
+    def predict(self, frame: pl.DataFrame) -> pl.DataFrame:
+        assert self.open.wait(10)
+        return pl.DataFrame({"prediction": frame["size"]})
+
+
+@pytest.mark.parametrize(("requests", "rows"), [(3, 1), (1, 200)])
+async def test_no_more_wait_than_there_is_room_for(requests: int, rows: int) -> None:
+    scores, done = Gated(), list[Batch]()
+    with ThreadPoolExecutor(1) as pool:
+        batcher = Batcher(READER, scores, pool, most=2, waiting=4, done=done.append)
+        columns = READER.rows([{"size": 1.0}] * rows)
+        first = batcher.add(READER.rows([{"size": 7.0}]), 1)
+        answers = [batcher.add(columns, rows) for _ in range(requests)]
+        with pytest.raises(ModelUnavailable):
+            batcher.add(columns, rows)
+        scores.open.set()
+        scored = [await answer for answer in (first, *answers)]
+        assert [batch.lists["prediction"][at] for batch, at in scored] == [7.0, *[1.0] * requests]
+        assert not batcher.full
+        batch, at = await batcher.add(columns, rows)
+        assert batch.lists["prediction"][at : at + rows] == [1.0] * rows
+    assert sum(batch.rows.height for batch in done) == 1 + (requests + 1) * rows
