@@ -61,6 +61,7 @@ class PromotionActivities:
             requested_by=run.requested_by,
             cli_votes_count=policy.cli and policy.required <= 1,
             remind=policy.remind,
+            undone=promotion.undone,
             stages=promote.stages if champion is not None else [],  # of the first release: beside whom?
         )
 

@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from perdure.workflows.failures import stop_if_cancelled
     from perdure.workflows.policies import QUIET, ROWS, VOTES_AGAIN
-    from perdure.workflows.rollout import Rollout
+    from perdure.workflows.rollout import Rollout, withdraw
 
 
 @workflow.defn(name="ModelPromotion")
@@ -48,10 +48,11 @@ class ModelPromotion:
         if plan.outcome is not None:
             return plan.outcome
         try:
+            stop_if_cancelled()
             return await self._decided(plan)
         except (FailureError, asyncio.CancelledError) as err:
-            if self._rollout is not None:
-                await self._rollout.withdraw("cancelled" if is_cancelled_exception(err) else f"the promotion failed: {root(err)}")
+            if plan.stages:  # also before this execution has come to its rollout: the one before it may have opened a stage
+                await withdraw(request, plan, "cancelled" if is_cancelled_exception(err) else f"the promotion failed: {root(err)}")
             raise
 
     async def _decided(self, plan: PromotionPlan) -> PromotionResult:
@@ -71,7 +72,7 @@ class ModelPromotion:
         if not plan.passed:
             return False, "gates failed: " + "; ".join(plan.reasons)
         if plan.required == 0:
-            return True, "all gates passed"
+            return (False, plan.undone) if plan.undone else (True, "all gates passed")
         return await self._ask(plan)
 
     async def _ask(self, plan: PromotionPlan) -> tuple[bool, str]:

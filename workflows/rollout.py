@@ -132,14 +132,6 @@ class Rollout:
         )
         return await workflow.execute_activity_method(RolloutActivities.look, looking, **ROWS)
 
-    async def withdraw(self, reason: str) -> None:
-        """The compensation. Where it cannot be done now, it is when the run's row is closed, by the run or by the reconciler."""
-        withdrawing = Withdraw(promotion=self._plan.promotion, reason=reason, patience=self._request.patience)
-        try:
-            await workflow.execute_activity_method(RolloutActivities.withdraw, withdrawing, **ROWS)
-        except FailureError as err:
-            workflow.logger.error("the candidate was not withdrawn", extra={"error": str(root(err))})
-
     async def advance(self, command: Command) -> str:
         """Skip the rest of the stage."""
         traffic = await self._said("advance", command)
@@ -169,6 +161,15 @@ class Rollout:
         )
         await workflow.execute_activity_method(RolloutActivities.command, said, **ROWS)
         return at.traffic
+
+
+async def withdraw(request: PromoteRequest, plan: PromotionPlan, reason: str) -> None:
+    """The compensation. Where it cannot be done now, it is when the run's row is closed, by the run or by the reconciler."""
+    withdrawing = Withdraw(promotion=plan.promotion, reason=reason, patience=request.patience)
+    try:
+        await workflow.execute_activity_method(RolloutActivities.withdraw, withdrawing, **ROWS)
+    except FailureError as err:
+        workflow.logger.error("the candidate was not withdrawn", extra={"error": str(root(err))})
 
 
 async def _sleep(longest: timedelta, woken: Callable[[], bool]) -> None:

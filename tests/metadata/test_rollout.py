@@ -167,20 +167,21 @@ def test_a_command_counts_once_and_for_an_open_stage(world: World, traffic: Traf
         traffic.command(promotion.id, uuid4(), "abort", "c2", "ann", "")
 
 
-def test_figures_are_of_the_candidate_in_its_role_and_of_the_released_version_beside_it(world: World, traffic: TrafficRows) -> None:
+def test_figures_are_of_the_candidate_in_its_stage_and_of_the_released_version_beside_it(world: World, traffic: TrafficRows) -> None:
     champion, promotion = staged(world)
     enter(traffic, promotion, 0)
     opened = enter(traffic, promotion, 1)
     assert opened.traffic is not None
     one, other = serving(world, [champion.id]), serving(world, [champion.id, promotion.model_version])
-    for minute in (-120, 0, 60):
-        count(world, one, promotion.model_version, "shadow", minute, 5, [4, 1])
-    count(world, other, promotion.model_version, "shadow", 0, 1, [0, 0, 1])
-    count(world, other, promotion.model_version, "canary", 0, 99, [99])
-    count(world, other, champion.id, "release", 0, 7, [7])
+    for minute in (-120, 0, 60):  # by the clocks of serving processes
+        count(world, one, promotion.model_version, "shadow", opened.traffic, minute, 5, [4, 1])
+    count(world, other, promotion.model_version, "shadow", opened.traffic, 0, 1, [0, 0, 1])
+    count(world, other, promotion.model_version, "shadow", uuid4(), 0, 99, [99])  # of a former rollout, in the same minute
+    for minute in (-120, 0):
+        count(world, other, champion.id, "release", uuid4(), minute, 7, [7])
     figures = traffic.counts(opened.traffic)
     assert figures == Counts(
-        candidate=Counted(requests=11, rows=11, errors=11, disagreements=11, latency=[8, 2, 1]),
+        candidate=Counted(requests=16, rows=16, errors=16, disagreements=16, latency=[12, 3, 1]),
         released=Counted(requests=7, rows=7, errors=7, disagreements=7, latency=[7]),
     )
 
@@ -207,12 +208,12 @@ def serving(
     return key
 
 
-def count(world: World, instance: UUID, version: UUID, role: str, minute: int, requests: int, latency: list[int]) -> None:
+def count(world: World, instance: UUID, version: UUID, role: str, by: UUID, minute: int, requests: int, latency: list[int]) -> None:
     same = dict.fromkeys(("requests", "rows", "errors", "disagreements"), requests)
-    row = {"tenant": world.database.tenant, "instance_id": instance, "model_version_id": version, "role": role, "latency": latency}
+    row = {"tenant": world.database.tenant, "instance_id": instance, "model_version_id": version, "role": role, "by_id": by}
     at = func.date_trunc("minute", func.now()) + timedelta(seconds=minute)
     with world.database.transaction() as session:
-        session.execute(insert(t.ServingWindow).values(**row, **same, minute=at))
+        session.execute(insert(t.ServingWindow).values(**row, **same, latency=latency, minute=at))
 
 
 def test_a_rollback_opens_the_version_before_and_ends_everything_under_way(world: World, traffic: TrafficRows) -> None:
@@ -287,6 +288,30 @@ def test_of_a_release_and_a_rollback_at_once_one_is_first(world: World) -> None:
     with world.database.transaction() as session:
         open_ones = select(func.count()).where(t.Release.tenant == world.database.tenant, t.Release.until.is_(None))
         assert session.scalar(open_ones) == 1
+
+
+def test_who_rolled_a_version_back_is_known_until_somebody_lets_it_serve_again(world: World) -> None:
+    first = world.released("1")
+    second = world.released("2", champion=first)
+    again = world.run("again")
+    step, evaluation = world.step(again, StepKind.PROMOTE), world.evaluation(again, second, champion=first)
+
+    def undone() -> str:
+        return world.promotions.open(step.id, second.id, evaluation.id, required=0, deadline_seconds=60).undone
+
+    assert undone() == ""
+    rollback(world)
+    assert undone().startswith("version 2 was rolled back by ann: too strict;")
+    rollback(world, to=2, command="c2")
+    assert undone() == ""
+
+
+def test_a_run_that_has_ended_releases_nothing(world: World) -> None:
+    _, promotion = staged(world)
+    world.runs.close(world.detail(promotion.id).run_id, RunState.TERMINATED, None)
+    with pytest.raises(Conflict):
+        world.promotions.close(promotion.id, release=True, reason="all gates passed", actor="perdure")
+    assert world.promotions.close(promotion.id, release=False, reason="late", actor="perdure") is None
 
 
 def test_mlflow_is_told_of_a_rollback(world: World) -> None:

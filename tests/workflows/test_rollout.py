@@ -7,7 +7,7 @@ import copy
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -29,6 +29,7 @@ from perdure.metadata import tables as t
 from perdure.metadata.database import Database
 from perdure.metadata.repository import RollbackRows, TrafficRows
 from perdure.metadata.upgrade import upgrade
+from perdure.spec.pipeline import load
 from perdure.temporal import connect
 from perdure.workflows.policies import MAIN
 from perdure.workflows.promotion import ModelPromotion
@@ -136,6 +137,7 @@ def counted(world: World, row: t.Traffic, *, errors: int) -> None:
                 instance_id=instance,
                 model_version_id=row.model_version_id,
                 role=str(row.kind),
+                by_id=row.id,
                 minute=func.date_trunc("minute", func.now()),
                 requests=100,
                 rows=100,
@@ -210,6 +212,34 @@ async def test_a_cancelled_rollout_is_withdrawn_and_may_begin_again(stack: Stack
         assert (await (await promotion.start()).result()).released
     outcomes = [(row.kind.value, row.outcome) for row in stages(world)]
     assert outcomes == [("standby", "passed"), ("shadow", "passed"), ("canary", "cancelled"), ("standby", "passed"), ("canary", "passed")]
+
+
+async def test_a_stage_of_an_earlier_execution_is_withdrawn_too(stack: Stack, world: World) -> None:
+    rollout = spec({"canary": 10, "bake": "1h"}, approval={"required": 1})
+    async with promoting(stack, world, rollout) as promotion:
+        with world.database.transaction() as session:
+            mine = session.scalars(select(t.Promotion.id).where(t.Promotion.model_version_id == promotion.request.model_version)).one()
+        TrafficRows(world.database).open(mine, 0, load(rollout).promote.stages, "because")  # as before a reset, or a new execution
+        handle = await promotion.start()
+        await asyncio.sleep(0.3)
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+    assert [row.outcome for row in stages(world)] == ["cancelled"]
+
+
+async def test_what_people_rolled_back_is_released_by_people_alone(stack: Stack, world: World) -> None:
+    rollout = spec({"canary": 10, "bake": "0.1s"})
+    async with promoting(stack, world, rollout) as promotion:
+        assert (await (await promotion.start()).result()).released
+        RollbackRows(world.database).rollback("moderation", to=None, reason="odd", actor="ann", command_id="1")
+        run = world.run("at night", spec=rollout)
+        champion, version = world.models.champion("moderation"), world.models.version(promotion.request.model_version)
+        request = replace(promotion.request, run_id=run.id, evaluation=world.evaluation(run, version, champion=champion).id)
+        result = await (await replace(promotion, request=request).start()).result()
+    assert not result.released
+    assert "version 2 was rolled back by ann: odd" in result.reason
+    assert serves(world) == 1
 
 
 async def test_a_command_on_the_way_to_a_new_execution_is_not_lost(stack: Stack, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

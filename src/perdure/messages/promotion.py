@@ -40,7 +40,8 @@ class PromotionPlan:
     """Answer of `promotion.open`: whether people are asked, how many, until when, and about which evidence.
 
     ``promotion`` is the promote step's id. ``outcome`` is what was decided before: the workflow was reset. ``until`` is set where people
-    are asked. ``cli_votes_count`` is false for a quorum: a name at a bare terminal is a claim.
+    are asked. ``cli_votes_count`` is false for a quorum: a name at a bare terminal is a claim. ``undone`` says who rolled the version
+    back, where that was the end of its last release: then people alone release it again.
     """
 
     promotion: UUID
@@ -57,6 +58,7 @@ class PromotionPlan:
     cli_votes_count: bool = True
     remind: timedelta | None = None
     stages: list[Stage] = field(default_factory=list)  # before the release; none: it serves at once
+    undone: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import exists, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from perdure.errors import AccessDenied, Conflict, EvidenceChanged, InvalidInput, NotFound, VoteRefused
 from perdure.keys import identity
@@ -178,11 +178,14 @@ class PromotionRows(Rows):
             if model is None:
                 raise NotFound(f"there is no promotion {promotion}")
             self._lock(session, "model", model)  # who changes what serves of one model does so one by one
+            step = lock_step(session, self._tenant, promotion)
             row = session.scalars(select(t.Promotion).where(*mine).with_for_update(key_share=True)).one()
             if row.state is not t.PromotionState.OPEN:
                 if release != (row.state is t.PromotionState.RELEASED):
                     raise Conflict(f"promotion {promotion} was {row.state} before: {row.reason}")
                 return self._outcome(session, row)
+            if release:
+                running(step)  # a run that was terminated releases nothing any more
             outcome = self._release(session, row, actor, reason) if release else None
             self._end(session, row, outcome, actor, reason)
             return outcome
@@ -349,4 +352,26 @@ class PromotionRows(Rows):
             state=row.state,
             reason=row.reason,
             until=until,
+            undone=_undone(session, row.model_version_id),
         )
+
+
+def _undone(session: Session, version: UUID) -> str:
+    """Who rolled *version* back, and why, where that ended its last release; empty where nobody did."""
+    undoing = aliased(t.Release)
+    query = (
+        select(t.ModelVersion.number, undoing.actor, undoing.reason)
+        .select_from(t.Release)
+        .join(t.ModelVersion, t.ModelVersion.id == t.Release.model_version_id)
+        .outerjoin(undoing, undoing.rolled_back_id == t.Release.id)
+        .where(t.Release.model_version_id == version)
+        .order_by(t.Release.since.desc())
+        .limit(1)
+    )
+    found = session.execute(query).one_or_none()
+    if found is None or found.actor is None:
+        return ""
+    return (
+        f"version {found.number} was rolled back by {found.actor}: {found.reason}; nobody but people releases it again,"
+        f" by an approval or by `perdure rollback MODEL --to {found.number}`"
+    )
