@@ -72,7 +72,7 @@ class Place:
         """The message as the gateway takes it."""
         hook = AccessRows(self.database).hook(f"ls-{self.id.hex}")
         body = json.dumps(message).encode()
-        read = inbound.read(hook, body, datetime.now(UTC))
+        read = inbound.read(hook, body, datetime.now(UTC), {})
         arrived = Arrived(hook=hook.id, campaign=self.id, key=str(read.key), body=read.body, body_sha256="", headers={})
         return DeliveryRows(self.database).receive(arrived, read.meaning)
 

@@ -43,3 +43,4 @@ async def test_an_answer_is_a_row_of_the_log_and_its_shadow_another(client: Aski
     assert set(shadows["version"]) == {2}
     assert set(shadows["id"].str.tail(32)) == {id[-32:] for id in ids}
     assert rows.select(pl.col("latency_ms").min()).item() > 0
+    served.end_traffic("kept")
