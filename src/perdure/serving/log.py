@@ -270,10 +270,13 @@ class InferenceLog:
     def _compact(self) -> None:
         """Put small files together, in one process at a time."""
         for model, table in self._tables.items():
-            with self._ledger.alone(f"compact/{model}") as mine:
-                if mine and (days := table.crowded()):
-                    done = table.compact(days)
-                    log.info("put files of the inference log together", extra={"model": model, "files": done})
+            try:
+                with self._ledger.alone(f"compact/{model}") as mine:
+                    if mine and (days := table.crowded()):
+                        done = table.compact(days)
+                        log.info("put files of the inference log together", extra={"model": model, "files": done})
+            except PerdureError as err:
+                log.warning("files of the inference log stay as they are", extra={"model": model, "error": err.problem})
 
 
 class _Batch:

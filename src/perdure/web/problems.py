@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, Transient
+from perdure.errors import Conflict, InvalidInput, NotFound, PerdureError, Transient, UserCodeError
 
 MEDIA = "application/problem+json"
 RETRY_SECONDS = "2"
@@ -112,13 +112,25 @@ EXPECTED = (PerdureError, Refused, RequestValidationError, HTTPException)
 """What `refusal` can tell."""
 
 
+def _logged(error: PerdureError) -> str:
+    """What a log may keep of it: an exception of an owner's code may repeat the rows, which its caller alone is told."""
+    if not isinstance(error, UserCodeError):
+        return error.problem
+    causes = [type(error).__name__]
+    cause = error.__cause__
+    while cause is not None:
+        causes.append(type(cause).__name__)
+        cause = cause.__cause__
+    return " from ".join(causes)
+
+
 def refusal(request: Request, error: Exception) -> Refusal:
     """What to answer for one of the `EXPECTED` errors."""
     match error:
         case PerdureError():
             status = status_of(error)
             if status >= 500:
-                _log.warning("a request failed", extra={"path": request.url.path, "error": type(error).__name__, "detail": error.problem})
+                _log.warning("a request failed", extra={"path": request.url.path, "error": type(error).__name__, "detail": _logged(error)})
             return Refusal(error=error, status=status)
         case Refused():
             return Refusal(error=error.error, status=error.status, headers=error.headers)
