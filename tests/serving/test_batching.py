@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,3 +44,17 @@ async def test_no_more_wait_than_there_is_room_for(requests: int, rows: int) -> 
         batch, at = await batcher.add(columns, rows)
         assert batch.lists["prediction"][at : at + rows] == [1.0] * rows
     assert sum(batch.rows.height for batch in done) == 1 + (requests + 1) * rows
+
+
+async def test_who_waits_is_answered_whatever_becomes_of_the_counts() -> None:
+    scores = Gated()
+    scores.open.set()
+
+    def broken(batch: Batch) -> None:
+        raise OSError("no room")
+
+    with ThreadPoolExecutor(1) as pool:
+        batcher = Batcher(READER, scores, pool, most=1, waiting=9, done=broken)
+        answers = [batcher.add(READER.rows([{"size": float(number)}]), 1) for number in range(3)]
+        async with asyncio.timeout(5):
+            assert [(await answer)[0].lists["prediction"] for answer in answers] == [[0.0], [1.0], [2.0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from perdure.serving.reading import Column, Reader
 
 _BATCHES = 100
 """So many batches' rows may wait: bodies are small, what is read of them is not."""
+
+log = logging.getLogger("perdure.serving")
 
 
 class Scores(Protocol):
@@ -107,7 +110,10 @@ class Batcher:
             if not entry.answer.done():
                 entry.answer.set_result((batch, at))
             at += entry.rows
-        self._done(batch)
+        try:
+            self._done(batch)
+        except Exception:  # those who wait are answered nevertheless
+            log.exception("what was answered could not be counted or kept")
 
     def _score(self, entries: list[Entry]) -> Batch:
         rows = self._reader.frame([entry.columns for entry in entries])

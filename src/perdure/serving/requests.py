@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import Request, Response
@@ -15,6 +16,7 @@ from perdure.web.keys import bearer
 from perdure.web.problems import Refused
 
 SCOPE = "predict"
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-|$)")
 
 
 class Gate(HTTPBearer):
@@ -59,8 +61,8 @@ def unit_of(request: Request, body: dict[str, Any]) -> str | None:
 
 def trace_of(request: Request) -> str:
     """The trace id of `traceparent` (W3C), "" where there is none."""
-    parts = request.headers.get("traceparent", "").split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 and parts[1].isalnum() else ""
+    found = _TRACE.match(request.headers.get("traceparent", ""))
+    return found[1] if found else ""
 
 
 def bounded(number: int, most: int, field: str) -> int:
