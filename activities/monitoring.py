@@ -61,7 +61,7 @@ class MonitoringActivities:
             drifted=[event.monitor for event in events if event.drifted],
             looked=[event.monitor for event in events],
             report=report,
-            reason="" if events else f"fewer than {wanted.min_rows} rows",
+            reason="" if events else f"fewer than {wanted.min_rows} rows, or it has not served for a whole window",
         )
 
     def _found(

@@ -91,8 +91,16 @@ def reference(prepared: Prepared, model: Json) -> Json:
     return prepared.jobs.run(monitoring.reference, {"manifest": prepared.result["manifest"], "predictor": model})["reference"]
 
 
-def look(prepared: Prepared, model: Json, reference: Json, asked: pl.DataFrame, told: pl.Series | None = None, **inputs: Any) -> Json:
-    """What is found where *asked* was answered and *told* is the truth."""
+def look(
+    prepared: Prepared,
+    model: Json,
+    reference: Json,
+    asked: pl.DataFrame,
+    told: pl.Series | None = None,
+    since: datetime | None = None,
+    **inputs: Any,
+) -> Json:
+    """What is found where *asked* was answered, by another version before *since*, and *told* is the truth."""
     objects, name = prepared.jobs.objects, f"m{uuid4().hex[:8]}"
     scores = predictor.load(objects.get(ArtifactRef.from_json(model))).predict(asked)
     log = asked.drop("label", "name").rename(lambda column: f"input.{column}")
@@ -101,7 +109,7 @@ def look(prepared: Prepared, model: Json, reference: Json, asked: pl.DataFrame, 
         times.alias("time"),
         times.dt.date().alias(DAY),
         pl.Series("id", [f"{name}-{i}" for i in range(asked.height)]),
-        pl.lit(1, pl.Int32).alias("version"),
+        pl.when(times < since if since else pl.lit(False)).then(2).otherwise(1).cast(pl.Int32).alias("version"),
         pl.lit("release").alias("role"),
         *(scores[column].alias(column.replace("p_", "p.")) for column in scores.columns),
     )
@@ -172,6 +180,24 @@ def test_what_moved_is_told_by_its_class(prepared: Prepared, model: Json, refere
     assert drifted(found["quality"]) == [("error", "block bootstrap")]
     assert found["quality"]["severity"] > 0.3
     assert drifted(found["labels"]) == [("label", "chi2")]
+
+
+def test_what_another_version_answered_in_the_beginning_of_is_not_judged(prepared: Prepared, model: Json, reference: Json) -> None:
+    asked = rows(END - timedelta(hours=48), 48, 40, shift=1.0, seed=3)
+    late = by_monitor(look(prepared, model, reference, asked, asked["label"], since=END - timedelta(hours=12)))
+    assert late == {}
+    half = by_monitor(look(prepared, model, reference, asked, asked["label"], since=END - timedelta(hours=23)))
+    assert sorted(half) == ["predictions", "requests"]  # of the day before, it answered nothing
+    assert half["requests"]["drifted"]
+
+
+def test_outcomes_are_joined_in_parts(prepared: Prepared, model: Json, reference: Json, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = rows(END - timedelta(hours=48), 48, 20, seed=2)
+    whole = look(prepared, model, reference, asked, asked["label"])
+    monkeypatch.setattr(monitoring, "_TOGETHER", 100)
+    parts = look(prepared, model, reference, asked, asked["label"])
+    assert parts["findings"] == whole["findings"]
+    assert by_monitor(parts)["quality"]["n"] == 480
 
 
 def test_a_missing_column_is_drift_whatever_the_rows_say(prepared: Prepared, model: Json, reference: Json) -> None:

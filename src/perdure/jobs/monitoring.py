@@ -5,6 +5,7 @@ Both go through their rows once, in batches: memory does not grow with them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -27,12 +28,15 @@ from perdure.monitoring.reference import Counting, Normal
 from perdure.monitoring.schema import differences
 from perdure.monitoring.statistics import block_bootstrap
 from perdure.monitoring.windows import Window, hourly, since_epoch
+from perdure.predictions import REQUEST
 from perdure.predictor import load
 from perdure.spec.monitor import Monitor
 
 KIND = "reports"
 INPUT, CLASS = "input.", "p."  # columns of the inference log: see perdure.serving.rows
 _BATCH = 4 << 20  # bytes of raw rows that are taken together
+_TOGETHER = 1_000_000  # outcomes that are joined at a time
+_BEGINNING = 24  # a window's first part, an hour of a day, in which the version may not have answered yet
 _CLASSES = 20  # whose probabilities are looked at
 _BLOCK = 6  # hours, or days of the reference, that the block bootstrap draws together
 _DAY = timedelta(days=1)
@@ -99,12 +103,18 @@ class _Look:
         return {"findings": [each.as_json() for each in found], "report": path.as_json()}
 
     def _rows(self, since: datetime, until: datetime) -> pl.LazyFrame | None:
-        """What the version answered in this time."""
+        """What the version answered in this time.
+
+        None where it answered nothing, or where others did in the beginning: half a day, compared with whole days, looks like drift.
+        """
         rows = self._log.scan(since.date(), until.date())
         if rows is None:
             return None
-        mine = (pl.col("version") == self._job.request.inputs["version"]) & pl.col("role").is_in(ANSWERED)
-        return rows.filter(mine, pl.col("time").is_between(since, until, closed="left"))
+        answered = rows.filter(pl.col("role").is_in(ANSWERED), pl.col("time").is_between(since, until, closed="left"))
+        mine = pl.col("version") == self._job.request.inputs["version"]
+        begin = answered.select(pl.col("time").min().alias("any"), pl.col("time").filter(mine).min().alias("mine"))
+        first, own = begin.collect(engine="streaming").row(0)
+        return answered.filter(mine) if own is not None and own - first <= (until - since) / _BEGINNING else None
 
     def _training(self) -> list[Finding]:
         """Newer data against that which the version was trained on, by their profiles."""
@@ -168,12 +178,12 @@ class _Look:
         if rows is None or self._job.request.inputs["outcomes"] is None:
             return []
         path = self._job.objects.download(self._job.artifact("outcomes"), self._job.scratch / "outcomes.parquet")
-        joined = with_truth(rows.select("id", "time", "prediction"), pl.scan_parquet(path), known=True)
+        asked, outcomes = rows.select("id", "time", "prediction"), pl.scan_parquet(path)
         labels = {name: Normal.from_json(data) for name, data in self._known["labels"].items()}
         window, task = Window(labels), self._known["task"]
         told = TRUTH if task == "classification" else NUMBER
         parts = []
-        for batch in joined.collect_batches(chunk_size=1 << 16):
+        for batch in _joined(asked, outcomes):
             known = batch.with_columns(pl.col(told).alias(self._known["target"])).drop_nulls(self._known["target"])
             window.add(known, known.get_column("time"))
             parts.append(hourly(errors(known, self._known["target"], task), start, end))
@@ -207,6 +217,14 @@ class _Look:
 
 def _wanted(job: JobContext) -> Monitor:
     return job.spec.monitor or Monitor()
+
+
+def _joined(asked: pl.LazyFrame, outcomes: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Predictions with their truth, in batches. A join holds its outcomes in memory, so only so many are joined at a time."""
+    parts = 1 + outcomes.select(pl.len()).collect().item() // _TOGETHER
+    for part in range(parts):
+        ours, theirs = (pl.col(name).str.tail(REQUEST).hash() % parts == part for name in ("id", "prediction_id"))
+        yield from with_truth(asked.filter(ours), outcomes.filter(theirs), known=True).collect_batches(chunk_size=1 << 16)
 
 
 def _label_bins(target: Json, classes: list[str], usual: Json) -> Bins | None:
