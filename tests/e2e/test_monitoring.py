@@ -105,7 +105,8 @@ def test_the_command_line_tells_it(settings: Settings) -> None:
 async def test_what_cannot_be_looked_at_says_so(settings: Settings) -> None:
     client = await connect(settings)
     quiet = await look(client, f"look/watched/{uuid.uuid4()}", at="2026-01-01T00:00:00Z")
-    assert (quiet["looked"], quiet["reason"]) == ([], "fewer than 100 rows")
+    assert quiet["looked"] == []
+    assert quiet["reason"].startswith("fewer than 100 rows")
     nobody = await look(client, f"look/nobody/{uuid.uuid4()}", model="nobody")
     assert nobody["reason"] == "no version of it is released"
     with pytest.raises(WorkflowFailureError, match="failed"):
