@@ -150,6 +150,8 @@ def test_a_prediction_names_its_version_and_what_it_was_then(life: Life, databas
     assert len(show_prediction(database, life.early, life.released + 3 * DAY).said) == 2
     canary = show_prediction(database, life.by_canary)
     assert [(row["role"], row["share"], row["reason"]) for row in canary.served] == [("canary", 10.0, "passed")]
+    [then] = show_prediction(database, life.by_canary, life.switched - timedelta(hours=1)).served
+    assert (then["until"], then["reason"]) == (None, "")  # nobody knew how it would end
     with pytest.raises(NotFound):
         show_prediction(database, prediction_id("moderation", 9, new_request()))
     with pytest.raises(InvalidInput):

@@ -80,7 +80,7 @@ def serving_at(db: Database, model: str, at: datetime) -> list[Json]:
 
 
 def show_prediction(db: Database, id: str, at: datetime | None = None) -> PredictionDetail:
-    """A prediction, with what was said of it until *at* (None: now). Raises InvalidInput for what is no id, NotFound for its version."""
+    """A prediction, as it was known *at* that time (None: now). Raises InvalidInput for what is no id, NotFound for its version."""
     named = parse(id)
     s, f = serving_history.c, feedback_history.c
     with db.transaction() as session:
@@ -90,7 +90,7 @@ def show_prediction(db: Database, id: str, at: datetime | None = None) -> Predic
             raise records.unknown_model(session, db.tenant, named.model, named.version)
         mine = select(serving_history).where(s.tenant == db.tenant, s.model == named.model, s.version == named.version)
         then = mine.where(s.since <= named.at, or_(s.until.is_(None), s.until > named.at - SWITCH)).order_by(s.answers.desc(), s.since)
-        served = [_shown(row) for row in session.execute(then).mappings()]
+        served = [_shown(row) if at is None else _then(_shown(row), at) for row in session.execute(then).mappings()]
         said = select(feedback_history).where(f.tenant == db.tenant, f.prediction_id == id).order_by(f.at).limit(MOST)
         if at is not None:
             said = said.where(f.at <= at)
