@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 
 from perdure.metadata import tables as t
 from perdure.metadata.queries.routing import Candidate, Route, Version, routes
+from perdure.metadata.repository import RollbackRows
 from perdure.ports import ModelVersion
 from tests.metadata.world import World
 
@@ -65,3 +66,15 @@ def test_routes_name_the_released_version_the_one_before_and_the_candidate(world
     with world.database.transaction() as session:
         session.execute(update(t.Traffic).where(t.Traffic.id == candidate.id).values(until=func.clock_timestamp(), outcome="passed"))
     assert [route.candidate for route in routes(world.database)] == [None]
+
+
+def test_the_version_before_is_the_one_that_a_rollback_leads_to(world: World) -> None:
+    first = world.released("1")
+    second = world.released("2", champion=first)
+    world.released("3", champion=second)
+    before = []
+    for command in ("c1", "c2"):
+        before += [route.previous for route in routes(world.database)]
+        RollbackRows(world.database).rollback("moderation", to=None, reason="odd", actor="ann", command_id=command)
+    [last] = routes(world.database)
+    assert (before, last.released) == ([of(second), of(first)], of(first))

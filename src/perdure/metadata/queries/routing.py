@@ -14,6 +14,9 @@ from perdure.messages.common import ArtifactRef
 from perdure.metadata import tables as t
 from perdure.metadata.database import Database
 
+_RECENT = 20
+"""So many releases are looked at for the one that a rollback leads to."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
@@ -78,18 +81,27 @@ def routes(database: Database, models: Collection[str] | None = None) -> list[Ro
 
 
 def _query(tenant: str, models: Collection[str] | None) -> Select[Any]:
-    current, before = aliased(t.Release), aliased(t.Release)
+    current, before, undoing = aliased(t.Release), aliased(t.Release), aliased(t.Release)
 
     def mine(table: Any) -> list[Any]:
         open = [table.tenant == tenant, table.until.is_(None)]
         return open if models is None else [*open, table.model.in_(models)]
 
     nothing = (cast(null(), String).label("kind"), cast(null(), Double).label("share"))
-    last = (
-        select(before.id, before.model_version_id)
+    recent = (
+        select(before.id, before.model_version_id, before.since)
         .where(before.tenant == tenant, before.model == current.model, before.model_version_id != current.model_version_id)
         .order_by(before.since.desc())
+        .limit(_RECENT)
+        .correlate(current)
+        .lateral()
+    )
+    last = (
+        select(recent.c.id, recent.c.model_version_id)
+        .outerjoin(undoing, undoing.rolled_back_id == recent.c.id)
+        .order_by(undoing.id.is_not(None), recent.c.since.desc())  # what was rolled back is what nobody goes back to
         .limit(1)
+        .correlate(current)
         .lateral()
     )
     roles = union_all(
