@@ -43,8 +43,11 @@ class Seen:
 class Told(Protocol):
     """The rows' side."""
 
-    def expected(self, models: Sequence[str] | None = None) -> list[Expected]:
-        """Models that MLflow knows, by name, but for those of which something is still to be pushed."""
+    def models(self) -> list[str]:
+        """Models that MLflow knows, by name."""
+
+    def expected(self, models: Sequence[str]) -> list[Expected]:
+        """What is expected of these models, but for those that MLflow does not know, or of which something is still to be pushed."""
 
     def repaired(self, expected: Expected, found: Sequence[str]) -> None:
         """Record what was found to be wrong, in the audit."""
@@ -72,14 +75,15 @@ class Looks:
 
     def run_once(self) -> int:
         """Look at the models whose turn it is; how many had to be put right."""
-        now, expected = self._clock(), self._rows.expected()
-        self._looked = {each.model: self._looked.get(each.model, float("-inf")) for each in expected}
+        now = self._clock()
+        self._looked = {model: self._looked.get(model, float("-inf")) for model in self._rows.models()}
         due = sorted((at, model) for model, at in self._looked.items() if now - at >= EVERY)[:AT_ONCE]
-        by_name = {each.model: each for each in expected}
+        expected = {each.model: each for each in self._rows.expected([model for _, model in due])} if due else {}
         repaired = 0
         for _, model in due:
             self._looked[model] = now
-            repaired += self._look(by_name[model])
+            if model in expected:
+                repaired += self._look(expected[model])
         return repaired
 
     def _look(self, expected: Expected) -> bool:

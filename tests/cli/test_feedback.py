@@ -49,18 +49,19 @@ def test_a_csv_is_loaded_in_batches_and_again_without_effect(tmp_path: Path) -> 
     lines[9] = f"{prediction_id('other', 1, new_request())},1,"
     lines[10] = f"{ids[10]},1,2026-11-01T12:00:00"
     lines[11] = f"{ids[11]},1,yesterday"
+    lines[12] = f"{ids[12]},a\x00b,"
     path = tmp_path / "truth.csv"
     path.write_text("\n".join(["prediction_id,value,observed_at", *lines]))
     rows = Rows()
     done = loaded(path, rows)
-    assert (done.rows, done.new, done.duplicates, done.wrong) == (2_500, 2_496, 0, 4)
-    assert [each["row"] for each in done.refused] == [9, 10, 11, 12]
+    assert (done.rows, done.new, done.duplicates, done.wrong) == (2_500, 2_495, 0, 5)
+    assert [each["row"] for each in done.refused] == [9, 10, 11, 12, 13]
     assert len(rows.batches) == 3
     first = rows.there[ids[0], "file:ann"]
     assert (first.value, first.observed_at) == (0, datetime(2026, 11, 1, 11, tzinfo=UTC))
     assert (rows.there[ids[7], "file:ann"].value, rows.there[ids[7], "file:ann"].observed_at) == ("spam", None)
-    assert loaded(path, rows).duplicates == 2_496
-    assert loaded(path, texts := Rows(), text=True).new == 2_496
+    assert loaded(path, rows).duplicates == 2_495
+    assert loaded(path, texts := Rows(), text=True).new == 2_495
     assert texts.there[ids[1], "file:ann"].value == "1"
 
 

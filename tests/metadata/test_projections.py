@@ -103,14 +103,17 @@ def test_only_the_open_release_is_pushed(world: World) -> None:
 def test_what_mlflow_should_say_of_a_model(world: World) -> None:
     run = world.run()
     promotion = world.promotion(run)
-    assert world.projections.expected() == [], "MLflow knows nothing of it"
+    assert world.projections.expected(["moderation"]) == [], "MLflow knows nothing of it"
     push_runs(world)
     push_versions(world)
-    assert [(each.model, each.external) for each in world.projections.expected()] == [("moderation", None)], "nothing is released"
+    assert [(each.model, each.external) for each in world.projections.expected(["moderation"])] == [("moderation", None)], (
+        "nothing is released"
+    )
+    assert world.projections.models() == ["moderation"]
     world.promotions.close(promotion.id, release=True, reason="", actor="perdure")
-    assert world.projections.expected() == [], "something is still to be pushed"
+    assert world.projections.expected(["moderation"]) == [], "something is still to be pushed"
     push_versions(world)
-    assert world.projections.expected() == []
+    assert world.projections.expected(["moderation"]) == []
     [pending] = world.projections.releases()
     world.projections.pushed("release", pending.release.id, pending.digest)
     [expected] = world.projections.expected(["moderation"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 from perdure.messages.common import Json
-from perdure.registry import EVERY, GONE, Expected, Looks, Seen, differences
+from perdure.registry import AT_ONCE, EVERY, GONE, Expected, Looks, Seen, differences
 
 
 def test_what_differs_is_told_in_words() -> None:
@@ -26,16 +26,20 @@ class Scripted:
     """Rows and a registry that say what a test wants."""
 
     def __init__(self, models: int) -> None:
-        self.models = [Expected(model=f"m{i:02}", external="1") for i in range(models)]
+        self.rows = [Expected(model=f"m{i:02}", external="1") for i in range(models)]
         self.looked: list[str] = []
         self.mended: list[str] = []
         self.champion = "1"
         self.release_meanwhile = False
 
-    def expected(self, models: list[str] | None = None) -> list[Expected]:
-        if models is not None and self.release_meanwhile:
+    def models(self) -> list[str]:
+        return [each.model for each in self.rows]
+
+    def expected(self, models: list[str]) -> list[Expected]:
+        if len(models) == 1 and self.release_meanwhile:  # it is read again, as something differs
             return [Expected(model=name, external="2") for name in models]
-        return [each for each in self.models if models is None or each.model in models]
+        assert len(models) <= AT_ONCE
+        return [each for each in self.rows if each.model in models]
 
     def look(self, model: str, external: str | None) -> Seen:
         self.looked.append(model)

@@ -83,6 +83,8 @@ def _outcome(line: dict[str, Any], model: str, source: str, *, text: bool) -> Ne
         raise ValueError("there is no value")
     if isinstance(value, str):
         value = value if text else _number(value)
+    if isinstance(value, str) and "\x00" in value:
+        raise ValueError("the value holds a null character")
     if not isinstance(value, str | int | float | bool) or (isinstance(value, float) and value in (float("inf"), -float("inf"))):
         raise ValueError(f"{str(value)[:100]!r} is no text and no number")
     if isinstance(at, str):

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, delete, func, select
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
@@ -106,10 +106,19 @@ class ProjectionRows(Rows):
                 for row, number, external in session.execute(query)
             ]
 
-    def expected(self, models: Sequence[str] | None = None) -> list[Expected]:
-        """Models that MLflow knows, by name, but for those of which something is still to be pushed: `perdure.registry.Told`."""
+    def models(self) -> list[str]:
+        """Models that MLflow knows, by name: `perdure.registry.Told`."""
+        with self._database.transaction() as session:
+            return sorted(session.scalars(self._known()))
+
+    def _known(self) -> Select[str]:
+        of_version, v = aliased(t.Projection), t.ModelVersion
+        return select(v.model).join(of_version, self._of(of_version, Kind.MODEL_VERSION, v.id)).where(v.tenant == self._tenant).distinct()
+
+    def expected(self, models: Sequence[str]) -> list[Expected]:
+        """What is expected of these models, but for those that MLflow does not know, or of which something is still to be pushed."""
         of_version, of_release, v, r = aliased(t.Projection), aliased(t.Projection), t.ModelVersion, t.Release
-        known = select(v.model).join(of_version, self._of(of_version, Kind.MODEL_VERSION, v.id)).where(v.tenant == self._tenant).distinct()
+        known = self._known().where(v.model.in_(models))
         happened = select(func.count()).where(t.ModelEvent.model_version_id == v.id).correlate(v).scalar_subquery()
         released = (
             select(r.id, r.model, v.id.label("version"), v.number, of_version.external_id, of_release.object_id.label("pushed"))
@@ -117,10 +126,8 @@ class ProjectionRows(Rows):
             .join(v, v.id == r.model_version_id)
             .outerjoin(of_version, self._of(of_version, Kind.MODEL_VERSION, v.id))
             .outerjoin(of_release, self._of(of_release, Kind.RELEASE, r.id))
-            .where(r.tenant == self._tenant, r.until.is_(None))
+            .where(r.tenant == self._tenant, r.until.is_(None), r.model.in_(models))
         )
-        if models is not None:
-            known, released = known.where(v.model.in_(models)), released.where(r.model.in_(models))
         with self._database.transaction() as session:
             names, serving = sorted(session.scalars(known)), {row.model: row for row in session.execute(released)}
             return [
