@@ -18,8 +18,9 @@ from perdure.metadata.repository import records
 from perdure.metadata.views import feedback_history, model_origin, serving_history
 from perdure.predictions import parse
 
-SWITCH = timedelta(seconds=5)
-"""So long after its row has ended a version may still have answered: serving processes read rows each second."""
+SWITCH = timedelta(seconds=65)
+"""So long after its row has ended a version may still have answered: a minute while the next one was loaded (`serving.overlap`), and
+serving processes read rows each second."""
 MOST = 500
 _HIDDEN = ("tenant", "model", "row_id", "promotion_id", "model_version_id")
 
