@@ -214,6 +214,12 @@ def upgrade() -> None:
     op.create_index(op.f("ix_drift_event_episode_id"), "drift_event", ["episode_id"], unique=False)
     op.create_index(op.f("ix_drift_event_tenant_model_received_at"), "drift_event", ["tenant", "model", "received_at"], unique=False)
     op.create_index(
+        op.f("ix_drift_event_tenant_model_monitor_received_at"),
+        "drift_event",
+        ["tenant", "model", "monitor", "received_at"],
+        unique=False,
+    )
+    op.create_index(
         "ix_drift_event_undecided",
         "drift_event",
         ["tenant", "model", "received_at"],
@@ -395,6 +401,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_retrain_trigger_decision_id"), table_name="retrain_trigger")
     op.drop_table("retrain_trigger")
     op.drop_index("ix_drift_event_undecided", table_name="drift_event", postgresql_where=sa.text("decision_id is null"))
+    op.drop_index(op.f("ix_drift_event_tenant_model_monitor_received_at"), table_name="drift_event")
     op.drop_index(op.f("ix_drift_event_tenant_model_received_at"), table_name="drift_event")
     op.drop_index(op.f("ix_drift_event_episode_id"), table_name="drift_event")
     op.drop_index(op.f("ix_drift_event_decision_id"), table_name="drift_event")

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from perdure.errors import NotFound
 from perdure.messages.retraining import DriftEvent, DriftKind
 from perdure.metadata.database import Database
+from perdure.metadata.queries.drift import last_said
 from perdure.metadata.repository import DriftRows
 from tests.metadata.together import together
 from tests.metadata.world import World
@@ -77,6 +78,18 @@ def test_one_unknown_model_and_nothing_is_kept(rows: DriftRows, database: Databa
     with pytest.raises(NotFound, match="no version of nobody\\x00s"):
         rows.record([EVENT, replace(EVENT, event_id="2", model="nobody\x00s")])
     assert kept(database) == (0, 0)
+
+
+def test_what_each_monitor_said_last(rows: DriftRows, world: World, database: Database) -> None:
+    world.model(world.run("second"), "other.zip", "another")
+    told = [("moderation", "psi", 0.1), ("moderation", "psi", 0.2), ("moderation", "error", 0.3), ("another", "psi", 0.4)]
+    for number, (model, monitor, severity) in enumerate(told):
+        rows.record([replace(EVENT, event_id=str(number), model=model, monitor=monitor, severity=severity)])
+    found = [(each.model, each.monitor, each.kind, each.severity) for each in last_said(database)]
+    assert found == [("another", "psi", "data", 0.4), ("moderation", "error", "data", 0.3), ("moderation", "psi", "data", 0.2)]
+    assert [each.severity for each in last_said(database, "moderation")] == [0.3, 0.2]
+    with pytest.raises(NotFound):
+        last_said(database, "nobody")
 
 
 def test_the_same_events_from_many_sides_at_once(rows: DriftRows, database: Database) -> None:

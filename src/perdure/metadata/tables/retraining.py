@@ -20,6 +20,7 @@ class DriftEvent(Base):
     __table_args__ = (
         UniqueConstraint("tenant", "source", "event_id"),
         Index(None, "tenant", "model", "received_at"),
+        Index(None, "tenant", "model", "monitor", "received_at"),
         Index("ix_drift_event_undecided", "tenant", "model", "received_at", postgresql_where=text("decision_id is null")),
     )
 
