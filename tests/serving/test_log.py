@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 from uuid import UUID, uuid4
 
 import polars as pl
@@ -20,8 +21,10 @@ import pytest
 
 from perdure.adapters.delta_log import DeltaLog, fitted, plain, together
 from perdure.errors import ObjectsUnavailable
+from perdure.metadata.repository.asking import AskRows, Wanted
 from perdure.predictions import new_request, prediction_id
 from perdure.serving import log as log_module
+from perdure.serving.keeping import Policies
 from perdure.serving.log import InferenceLog, Keeping
 from perdure.serving.rows import hasher
 from perdure.serving.scored import AskPolicy, LogPolicy, Scored
@@ -229,6 +232,17 @@ def test_a_model_whose_table_fails_and_people_who_cannot_be_asked_hold_up_nothin
     assert table(tmp_path, "a").height == 2
 
 
+def test_policies_that_cannot_be_read_leave_personal_columns_out() -> None:
+    class Rows:
+        def wanted(self) -> list[Wanted]:
+            raise ValueError("a specification that nobody can read")
+
+    policies = Policies(cast(AskRows, Rows()))
+    assert policies.of("m", ["name"]) == LogPolicy(personal=frozenset({"name"}), treat="drop")
+    assert policies._thread.is_alive()
+    policies.close()
+
+
 def test_columns_whose_types_have_nothing_in_common_become_several() -> None:
     at = datetime(2026, 11, 1, tzinfo=UTC)
     parts = [pl.DataFrame({"a": [at], "b": [1]}), pl.DataFrame({"a": [True], "b": [2.5]}), pl.DataFrame({"b": [3]})]
@@ -257,6 +271,7 @@ def test_a_folder_is_owned_by_one_and_an_empty_one_by_nobody(tmp_path: Path) -> 
 WRITER = """
 import sys, time
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 from tests.serving.test_log import DeltaLog, Folder, InferenceLog, Keeping, Ledger, scored
 home = Path(sys.argv[1])

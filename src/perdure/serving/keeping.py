@@ -11,7 +11,7 @@ from uuid import UUID
 from perdure.adapters.delta_log import DeltaLog
 from perdure.adapters.s3 import ObjectStore
 from perdure.config import Settings, resolve_secret
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, bounded
 from perdure.metadata.database import Database
 from perdure.metadata.repository.asking import AskRows, Wanted
 from perdure.metadata.repository.inference_log import InferenceLogRows
@@ -58,8 +58,9 @@ class Policies:
     def _look(self) -> None:
         try:
             wanted = {each.model: each for each in self._rows.wanted()}
-        except PerdureError as err:
-            log.warning("policies stay as they were", extra={"error": err.problem})
+        except Exception as err:  # a specification of another version of Perdure, say: what is personal stays dropped or hashed as it was
+            told = log.warning if isinstance(err, PerdureError) else log.exception
+            told("policies stay as they were", extra={"error": bounded(str(err), 500)})
             return
         if wanted != self._wanted:
             self._wanted, self._made = wanted, {}
