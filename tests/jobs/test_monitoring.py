@@ -18,6 +18,7 @@ from perdure import predictor
 from perdure.adapters.delta_log import DAY, DeltaLog
 from perdure.adapters.outcome_files import ParquetOutcomes
 from perdure.adapters.s3 import ObjectStore
+from perdure.errors import InvalidInput
 from perdure.jobs import monitoring
 from perdure.keys import canonical
 from perdure.messages.common import ArtifactRef, Json
@@ -146,6 +147,17 @@ def test_a_reference_knows_days_and_leaves_out_what_is_personal_or_a_time(prepar
     assert 0.02 < told["error"]["mean"] < 0.3
     again = prepared.jobs.run(monitoring.reference, {"manifest": prepared.result["manifest"], "predictor": model})
     assert again["reference"] == reference
+
+
+def test_a_column_that_says_when_must_be_there_and_text_that_is_no_time_has_no_day(prepared: Prepared, model: Json) -> None:
+    spec = prepared.jobs.spec
+    wrong = Jobs(prepared.jobs.objects, spec.as_json()["data"], monitor={"time": "whem"})
+    with pytest.raises(InvalidInput, match="no column 'whem'") as caught:
+        wrong.run(monitoring.reference, {"manifest": prepared.result["manifest"], "predictor": model})
+    assert caught.value.field == "monitor.time"
+    days = monitoring._days(pl.DataFrame({"when": ["1970-01-03T12:00:00", "soon", None]}), "when")
+    assert days is not None
+    assert days.to_list() == [2, None, None]
 
 
 def test_a_window_like_the_reference_is_quiet_although_the_day_is_unlike_the_week(prepared: Prepared, model: Json, reference: Json) -> None:

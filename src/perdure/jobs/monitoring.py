@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from perdure.adapters.delta_log import DeltaLog
+from perdure.errors import InvalidInput
 from perdure.jobs.context import JobContext
 from perdure.jobs.joining import ANSWERED, NUMBER, TRUTH, errors, with_truth
 from perdure.jobs.preparation import profile
@@ -45,7 +46,7 @@ _DAY = timedelta(days=1)
 def reference(job: JobContext) -> Json:
     """The distributions of the rows that a version was trained on, and of its predictions and errors on those it was tested on.
 
-    Raises UserCodeError where the version's transform fails.
+    Raises UserCodeError where the version's transform fails, InvalidInput where the rows lack the column that says when they were.
     """
     wanted = _wanted(job)
     manifest = job.objects.get_json(job.artifact("manifest"))
@@ -53,6 +54,8 @@ def reference(job: JobContext) -> Json:
     target, time = manifest["target"], wanted.time or job.spec.data.split.column if job.spec.data.split.by == "time" else wanted.time
     left_out = {target["column"], *wanted.ignore, *([time] if time else [])}
     usual = told[TRAIN]
+    if time is not None and time not in usual:
+        raise InvalidInput(f"the training rows have no column {time!r}", field="monitor.time", remedy=f"choose from {', '.join(usual)}")
     bins = [each for name in usual if name not in left_out and (each := Bins.of(name, usual[name], profile.quantile))]
     label = _label_bins(target, manifest["classes"], usual)
     features = Counting([*bins, *([label] if label else [])])
@@ -242,6 +245,8 @@ def _days(frame: pl.DataFrame, time: str | None) -> pl.Series | None:
     if time is None:
         return None
     times = frame.get_column(time)
+    if times.dtype == pl.String:
+        times = times.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")  # what is no time has no day
     known = pl.Series(since_epoch(times.drop_nulls(), "day"))
     return pl.Series(np.zeros(frame.height, dtype=np.int64)).scatter(times.is_not_null().arg_true(), known).set(times.is_null(), None)
 
