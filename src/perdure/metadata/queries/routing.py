@@ -96,10 +96,10 @@ def _query(tenant: str, models: Collection[str] | None) -> Select[Any]:
         .correlate(current)
         .lateral()
     )
+    undone = select(undoing.rolled_back_id).where(undoing.tenant == tenant, undoing.rolled_back_id.is_not(None))
     last = (
         select(recent.c.id, recent.c.model_version_id)
-        .outerjoin(undoing, undoing.rolled_back_id == recent.c.id)
-        .order_by(undoing.id.is_not(None), recent.c.since.desc())  # what was rolled back is what nobody goes back to
+        .order_by(recent.c.id.in_(undone), recent.c.since.desc())  # what was rolled back is what nobody goes back to
         .limit(1)
         .correlate(current)
         .lateral()
