@@ -48,7 +48,8 @@ async def test_two_people_reach_a_quorum(client: httpx.AsyncClient, people: Peop
     twice = await asyncio.gather(*(client.post(asked.path, json=asked.says(), headers=people("ada")) for _ in range(2)))  # a double click
     assert [(each.status_code, each.json()["approvals"]) for each in twice] == [(200, 1), (200, 1)]
     second = await client.post(asked.path, json=asked.says(), headers={**people("bob"), "Idempotency-Key": "b"})
-    assert second.json() == {"approvals": 2, "rejections": 0, "required": 2, "approved_by": ["ada", "bob"], "rejected_by": [], "refused": ""}
+    votes = {"approvals": 2, "rejections": 0, "required": 2, "approved_by": ["ada", "bob"], "rejected_by": [], "refused": ""}
+    assert second.json() == votes
     again = await client.post(asked.path, json=asked.says(), headers={**people("bob"), "Idempotency-Key": "b"})
     assert again.headers["idempotency-replayed"] == "true"
     assert (await client.post(asked.path, json=asked.says(), headers=people("eve"))).status_code == 409  # decided

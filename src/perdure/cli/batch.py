@@ -21,7 +21,7 @@ def score(
     model: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="The released version of a model, or the version given.")],
     source: Annotated[
         str,
-        typer.Argument(help="A file, a folder or a glob, here or on S3 (s3://…); or dataset:NAME, dataset:NAME/N, or dataset:NAME/N/SPLIT."),
+        typer.Argument(help="A file, a folder or a glob, here or on S3 (s3://…); or dataset:NAME, dataset:NAME/N or dataset:NAME/N/SPLIT."),
     ],
     to: Annotated[str | None, typer.Option(help="The data set of the scores; default: MODEL-scores.")] = None,
     keep: Annotated[str | None, typer.Option(help="Columns that are passed through, with commas between: ids, say.")] = None,
