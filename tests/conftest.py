@@ -88,10 +88,3 @@ def ray_stack(stack: Stack, new_home: Homes) -> Iterator[Stack]:
     """The same with a Ray head, started when first asked for."""
     with beside(stack, new_home(), "ray") as added:
         yield added
-
-
-@pytest.fixture(scope="session")
-def full_stack(ray_stack: Stack, new_home: Homes) -> Iterator[Stack]:
-    """The same with MLflow, too, which takes a while to start."""
-    with beside(ray_stack, new_home(), "mlflow") as added:
-        yield added

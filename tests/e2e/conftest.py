@@ -12,9 +12,9 @@ from perdure.local import stack as local
 from tests.chaos.cells import World
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(new_home: Callable[[], Path]) -> Iterator[World]:
-    """Everything but MLflow's web server, which only the kill cells need, is awaited."""
+    """Everything but MLflow's web server, which only the kill cells need, is awaited. It ends with the folder, as a stack is never idle."""
     home = new_home()
     before = os.environ.get("PERDURE_HOME")
     os.environ["PERDURE_HOME"] = str(home)
