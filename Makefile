@@ -55,7 +55,7 @@ down: $(INSTALLED) ## stop it; data stays
 demo: setup ## the example pipeline from raw data to a released model, with two kills on the way
 	@$(BIN)/python examples/moderation/demo.py
 
-demo-drift: setup ## the example air-quality: a year of live traffic, watched, and trained again when it errs more
+demo-drift: setup ## the example air-quality: two years of traffic, watched, and trained again where it errs more; minutes
 	@$(BIN)/python examples/air-quality/demo.py
 
 test: setup $(TEST_SERVER)/.tried ## all tests, on real servers of their own

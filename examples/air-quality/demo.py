@@ -143,8 +143,9 @@ def _without(settings: Settings, database: Database, hours: pl.DataFrame) -> lis
 
 def _by_fortnight(errors: list[tuple[datetime, float]]) -> list[tuple[datetime, float]]:
     frame = pl.DataFrame(errors, schema=["time", "error"], orient="row")
-    ends = frame.group_by(pl.col("time").map_elements(fortnights.end_of, return_dtype=pl.Datetime), maintain_order=True)
-    return [(end - fortnights.LENGTH / 2, error) for (end,), error in ((key, part["error"].mean()) for key, part in ends)]
+    ends = frame.with_columns(end=pl.Series([fortnights.end_of(at) for at, _ in errors]))
+    means = ends.group_by("end", maintain_order=True).agg(pl.col("error").mean())
+    return [(end - fortnights.LENGTH / 2, error) for end, error in means.iter_rows()]
 
 
 async def replay(settings: Settings, database: Database, until: datetime) -> Replay:
@@ -171,7 +172,7 @@ async def replay(settings: Settings, database: Database, until: datetime) -> Rep
 def main() -> int:
     """Run the demo; 0 when the loop made the error smaller than it would have been without it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--until", type=datetime.fromisoformat, default=datetime(2012, 1, 1), help="replay until this day")
+    parser.add_argument("--until", type=datetime.fromisoformat, default=datetime(2013, 1, 1), help="replay until this day")
     until = parser.parse_args().until
     home = find_home()
     os.environ["PERDURE_HOME"] = str(home)
