@@ -184,7 +184,7 @@ def main() -> int:
         hours = fortnights.hours().filter(pl.col("time").is_in([at for at, _ in told.errors]))
         without = _without(settings, database, hours)
     with_loop, alone = (float(np.mean([error for _, error in each])) for each in (told.errors, without))
-    marks = [(at, f"version {number}") for at, number in told.released]
+    marks = [(at, f"version {number}") for at, number in told.released[1:]]
     drawn = plot.lines(
         "Fine dust in Beijing: how far predictions are off",
         "mean absolute error by fortnight, µg/m³",
