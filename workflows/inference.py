@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
@@ -12,13 +11,13 @@ from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from perdure.activities.inference import InferenceActivities
-    from perdure.activities.runs import RunActivities
-    from perdure.errors import Conflict, PatienceExhausted, caused_by, root
+    from perdure.errors import Conflict, PatienceExhausted
     from perdure.messages.common import Command, StepRunRef
     from perdure.messages.inference import BatchCursor, BatchPlan, BatchProgress, BatchRequest, BatchResult, OpenBatch, Scored
-    from perdure.messages.pipeline import CloseRun, RunCommand, RunState
+    from perdure.messages.pipeline import RunState
+    from perdure.workflows import runs
     from perdure.workflows.failures import describe, readable
-    from perdure.workflows.policies import AWAY, FOREVER, JOB, PARTITIONS_PER_EXECUTION, ROWS
+    from perdure.workflows.policies import JOB, PARTITIONS_PER_EXECUTION, ROWS
 
 MODEL = SearchAttributeKey.for_keyword("PerdureModel")
 STAGE = SearchAttributeKey.for_keyword("PerdureStage")
@@ -61,7 +60,8 @@ class BatchInference:
         if scored is None:
             assert self._cursor is not None, "shards were counted"
             workflow.continue_as_new(replace(request, cursor=replace(self._cursor, index=self._done, paused=self._paused)))
-        await self._succeeded(plan)
+        self._enter(RunState.SUCCEEDED.value)
+        await runs.succeeded(plan.run_id)
         return BatchResult(run_id=plan.run_id, state=RunState.SUCCEEDED, model=plan.model, version=plan.version, scored=scored)
 
     async def _open(self, request: BatchRequest) -> BatchPlan:
@@ -114,39 +114,17 @@ class BatchInference:
         """Close the rows, then end as people and tools expect: cancelled, or failed with the one readable error."""
         if is_cancelled_exception(err):
             reason = {"type": "Cancelled", "message": "cancelled on request", "field": None, "remedy": None}
-            await self._close_anyway(plan, RunState.CANCELLED, reason)
+            self._enter(RunState.CANCELLED.value)
+            await runs.ended(plan.run_id, RunState.CANCELLED, reason, plan.patience)
             if not self._cancelled:
                 raise err  # asked of Temporal itself: the execution ends as Canceled
             return BatchResult(
                 run_id=plan.run_id, state=RunState.CANCELLED, model=plan.model, version=plan.version, reason="cancelled on request"
             )
-        await self._close_anyway(plan, RunState.FAILED, describe(err))
+        self._enter(RunState.FAILED.value)
+        await runs.ended(plan.run_id, RunState.FAILED, describe(err), plan.patience)
         assert isinstance(err, FailureError)
         raise readable(err) from err
-
-    async def _succeeded(self, plan: BatchPlan) -> None:
-        """Close the rows, however long it takes: the scores are committed."""
-        while True:
-            try:
-                return await self._close(plan, RunState.SUCCEEDED, patience=FOREVER)
-            except FailureError as err:
-                if is_cancelled_exception(err) or caused_by(err, Conflict):
-                    raise
-                workflow.logger.error("the end of the run cannot be recorded now", extra={"error": str(root(err))})
-            await workflow.sleep(AWAY)
-
-    async def _close_anyway(self, plan: BatchPlan, state: RunState, error: dict[str, str | None]) -> None:
-        """Close the rows, but let no trouble with that hide why the run ends; the reconciler closes them if need be."""
-        try:
-            await self._close(plan, state, error, patience=plan.patience)
-        except FailureError as err:
-            workflow.logger.error("the end of the run was not recorded", extra={"error": str(root(err))})
-
-    async def _close(self, plan: BatchPlan, state: RunState, error: dict[str, str | None] | None = None, *, patience: timedelta) -> None:
-        self._enter(state.value)
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        closing = CloseRun(run_id=plan.run_id, state=state, error=error, patience=patience)
-        await workflow.execute_activity_method(RunActivities.close, closing, **ROWS)
 
     def _enter(self, stage: str) -> None:
         self._stage = stage
@@ -198,16 +176,4 @@ class BatchInference:
     async def _command(self, name: str, command: Command) -> None:
         await workflow.wait_condition(lambda: self._plan is not None)
         assert self._plan is not None
-        update = workflow.current_update_info()
-        await workflow.execute_activity_method(
-            RunActivities.command,
-            RunCommand(
-                run_id=self._plan.run_id,
-                command=name,
-                command_id=update.id if update else str(workflow.uuid4()),
-                actor=command.actor,
-                reason=command.reason,
-                patience=self._plan.patience,
-            ),
-            **ROWS,
-        )
+        await runs.commanded(self._plan.run_id, name, command, self._plan.patience)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
@@ -17,21 +16,22 @@ with workflow.unsafe.imports_passed_through():
     from perdure.activities.rollout import RolloutActivities
     from perdure.activities.runs import RunActivities
     from perdure.activities.selection import SelectionActivities
-    from perdure.errors import Conflict, PatienceExhausted, caused_by, root
+    from perdure.errors import Conflict, PatienceExhausted
     from perdure.keys import identity
     from perdure.messages.common import ArtifactRef, Command
     from perdure.messages.evaluation import EvaluateRequest, EvaluateResult
     from perdure.messages.labeling import CampaignRequest, CampaignResult
-    from perdure.messages.pipeline import CloseRun, OpenRun, RunCommand, RunPlan, RunProgress, RunRequest, RunResult, RunState, StepKind
+    from perdure.messages.pipeline import OpenRun, RunPlan, RunProgress, RunRequest, RunResult, RunState, StepKind
     from perdure.messages.preparation import DatasetRef, PrepareRequest
     from perdure.messages.promotion import ApprovalState, PromoteRequest, PromotionRef, PromotionResult, RecordVote, Vote, VoteDecision
     from perdure.messages.selection import LabelResult, RecordLabels, RoundDone, Selected, SelectRequest
     from perdure.messages.training import TrainRequest, TrainResult
+    from perdure.workflows import runs
     from perdure.workflows.children import started
     from perdure.workflows.evaluation import ModelEvaluation
     from perdure.workflows.failures import describe, readable, stop_if_cancelled
     from perdure.workflows.labeling import LabelingCampaign
-    from perdure.workflows.policies import AWAY, CHILD, FOREVER, JOB, ROWS
+    from perdure.workflows.policies import CHILD, JOB, ROWS
     from perdure.workflows.preparation import DataPreparation
     from perdure.workflows.promotion import ModelPromotion
     from perdure.workflows.training import DistributedTraining
@@ -78,7 +78,8 @@ class TrainingPipeline:
             result = await self._work
         except (FailureError, asyncio.CancelledError) as err:
             return await self._failed(plan, err)
-        await self._succeeded(plan)
+        self._enter(RunState.SUCCEEDED.value)
+        await runs.succeeded(plan.run_id)
         return result
 
     async def _open(self, request: RunRequest) -> RunPlan:
@@ -263,38 +264,15 @@ class TrainingPipeline:
         """Close the rows, then end as people and tools expect: cancelled, or failed with the one readable error."""
         if is_cancelled_exception(err):
             reason = {"type": "Cancelled", "message": "cancelled on request", "field": None, "remedy": None}
-            await self._close_anyway(plan, RunState.CANCELLED, reason)
+            self._enter(RunState.CANCELLED.value)
+            await runs.ended(plan.run_id, RunState.CANCELLED, reason, plan.patience)
             if not self._cancelled:
                 raise err  # asked of Temporal itself: the execution ends as Canceled
             return RunResult(run_id=plan.run_id, state=RunState.CANCELLED, model=plan.model, reason="cancelled on request")
-        await self._close_anyway(plan, RunState.FAILED, describe(err))
+        self._enter(RunState.FAILED.value)
+        await runs.ended(plan.run_id, RunState.FAILED, describe(err), plan.patience)
         assert isinstance(err, FailureError)
         raise readable(err) from err
-
-    async def _succeeded(self, plan: RunPlan) -> None:
-        """Close the rows, however long it takes: the model may serve by now, so nothing that is away or full makes this a failure."""
-        while True:
-            try:
-                return await self._close(plan, RunState.SUCCEEDED, patience=FOREVER)
-            except FailureError as err:
-                if is_cancelled_exception(err) or caused_by(err, Conflict):
-                    raise
-                workflow.logger.error("the end of the run cannot be recorded now", extra={"error": str(root(err))})
-            await workflow.sleep(AWAY)
-
-    async def _close_anyway(self, plan: RunPlan, state: RunState, error: dict[str, str | None]) -> None:
-        """Close the rows, but let no trouble with that hide why the run ends; the reconciler closes them if need be."""
-        try:
-            await self._close(plan, state, error, patience=plan.patience)
-        except FailureError as err:
-            workflow.logger.error("the end of the run was not recorded", extra={"error": str(root(err))})
-
-    async def _close(self, plan: RunPlan, state: RunState, error: dict[str, str | None] | None = None, *, patience: timedelta) -> None:
-        self._enter(state.value)
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        await workflow.execute_activity_method(
-            RunActivities.close, CloseRun(run_id=plan.run_id, state=state, error=error, patience=patience), **ROWS
-        )
 
     def _child(self, step: StepKind) -> str:
         return f"{workflow.info().workflow_id}/r{self._round}/{step}"
@@ -366,19 +344,7 @@ class TrainingPipeline:
 
     async def _command(self, name: str, command: Command) -> None:
         plan = await self._opened()
-        update = workflow.current_update_info()
-        await workflow.execute_activity_method(
-            RunActivities.command,
-            RunCommand(
-                run_id=plan.run_id,
-                command=name,
-                command_id=update.id if update else str(workflow.uuid4()),
-                actor=command.actor,
-                reason=command.reason,
-                patience=plan.patience,
-            ),
-            **ROWS,
-        )
+        await runs.commanded(plan.run_id, name, command, plan.patience)
 
     async def _vote(self, vote: Vote, decision: VoteDecision) -> ApprovalState:
         """The vote counts when its row commits; the promotion is poked to look at the rows."""
