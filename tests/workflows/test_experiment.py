@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,9 +30,7 @@ from perdure.messages.experiment import ExperimentState
 from perdure.messages.jobs import JobKind, Latest
 from perdure.messages.promotion import PromoteRequest, PromotionResult
 from perdure.metadata import tables as t
-from perdure.metadata.database import Database
 from perdure.metadata.repository import ExperimentRows, OutcomeRows, TrafficRows
-from perdure.metadata.upgrade import upgrade
 from perdure.temporal import connect
 from perdure.workflows.policies import DATA, MAIN
 from perdure.workflows.promotion import ModelPromotion
@@ -41,22 +38,6 @@ from tests.metadata.world import World
 from tests.servers import Stack
 
 Promotion = WorkflowHandle[Any, PromotionResult]
-
-
-@pytest.fixture(scope="module")
-def pool(stack: Stack) -> Iterator[Database]:
-    settings = stack.isolated()
-    upgrade(settings)
-    with Database.open(settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-def world(pool: Database) -> World:
-    """Rows of a tenant of its own."""
-    database = copy.copy(pool)
-    database.tenant = uuid4().hex[:12]
-    return World(database)
 
 
 @dataclass

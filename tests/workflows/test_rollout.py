@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,9 +25,7 @@ from perdure.activities.rollout import RolloutActivities
 from perdure.messages.common import Json
 from perdure.messages.promotion import PromoteRequest, PromotionResult
 from perdure.metadata import tables as t
-from perdure.metadata.database import Database
 from perdure.metadata.repository import RollbackRows, TrafficRows
-from perdure.metadata.upgrade import upgrade
 from perdure.spec.pipeline import load
 from perdure.temporal import connect
 from perdure.workflows.policies import MAIN
@@ -37,22 +34,6 @@ from tests.metadata.world import World
 from tests.servers import Stack
 
 Rolling = WorkflowHandle[Any, PromotionResult]
-
-
-@pytest.fixture(scope="module")
-def pool(stack: Stack) -> Iterator[Database]:
-    settings = stack.isolated()
-    upgrade(settings)
-    with Database.open(settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-def world(pool: Database) -> World:
-    """Rows of a tenant of its own."""
-    database = copy.copy(pool)
-    database.tenant = uuid4().hex[:12]
-    return World(database)
 
 
 def spec(*rollout: Json, **promote: Any) -> Json:
