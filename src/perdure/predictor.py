@@ -200,13 +200,13 @@ def conform(frame: pl.DataFrame, schema: Sequence[Mapping[str, str]]) -> pl.Data
     missing = [column["name"] for column in schema if column["name"] not in present]
     if missing:
         raise InputMismatch(f"missing columns: {', '.join(missing)}; the rows have: {', '.join(frame.columns) or 'none'}")
-    return frame.select([_as_type(frame.get_column(column["name"]), column["dtype"]) for column in schema])
+    return pl.DataFrame([_as_type(frame.get_column(column["name"]), column["dtype"]) for column in schema])
 
 
 def _as_type(series: pl.Series, named: str) -> pl.Series:
     if series.dtype in (pl.Categorical, pl.Enum):
         series = series.cast(pl.String)
-    if series.dtype.is_float():
+    if series.dtype.is_float() and np.isnan(series.to_numpy()).any():  # an expression is planned before it runs: long, for a row
         series = series.fill_nan(None)
     have, wanted = series.dtype, parse_dtype(named)
     if str(have) == named:
@@ -242,7 +242,7 @@ def parse_temporal(text: pl.Series, dtype: Any) -> pl.Series:
         made = [text.str.to_time(form, strict=False) for form in _TIME]
     elif dtype.time_zone is None:
         made = [text.str.to_datetime(form, strict=False, time_unit=dtype.time_unit) for form in _LOCAL]
-        made.append(text.str.to_date(_DATE[0], strict=False).cast(dtype))
+        made.append(text.str.to_date(_DATE[0], strict=False).cast(dtype, strict=False))
     else:
         made = [text.str.to_datetime(form, strict=False, time_unit=dtype.time_unit, time_zone="UTC") for form in _ZONED]
         made = [series.dt.convert_time_zone(dtype.time_zone) for series in made]
@@ -254,18 +254,20 @@ def numbers(features: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
 
     Raises OwnerCodeError naming a column that is missing or holds no numbers, InfiniteFeature naming one that holds an infinite one.
     """
-    schema = dict(features.schema)
+    schema = dict(zip(features.columns, features.dtypes, strict=True))
     for name in names:
         dtype = schema.get(name)
         if dtype is None:
             raise OwnerCodeError(f"the transform's output lacks the column {name!r}; it has: {', '.join([*schema][:20])}")
         if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
             raise OwnerCodeError(f"the transform's column {name!r} holds {dtype}; features are numbers or booleans")
-    cast = features.select(pl.col(names).cast(pl.Float32).fill_nan(None))
-    infinite = cast.select(pl.all().is_infinite().any()).row(0)
-    if True in infinite:
-        raise InfiniteFeature(f"the feature {names[infinite.index(True)]!r} holds an infinite value, or one too large for 32 bits")
-    return cast
+    cast = pl.DataFrame([features.get_column(name).cast(pl.Float32) for name in names])  # no expressions: see `_as_type`
+    values = cast.to_numpy()
+    if np.isfinite(values).all():
+        return cast
+    if (infinite := np.isinf(values).any(axis=0)).any():
+        raise InfiniteFeature(f"the feature {names[int(infinite.argmax())]!r} holds an infinite value, or one too large for 32 bits")
+    return cast.with_columns(pl.all().fill_nan(None))
 
 
 class Transform:
@@ -402,8 +404,9 @@ class Predictor:
             raise PredictorError(
                 "the model's scores are no probabilities; train with an objective such as binary:logistic or multi:softprob"
             )
-        scores = {f"p_{name}": np.ascontiguousarray(raw[:, i]) for i, name in enumerate(self.classes)}
-        return pl.DataFrame({**scores, "prediction": pl.Series(self.classes).gather(raw.argmax(axis=1))})
+        scores = [pl.Series(f"p_{name}", np.ascontiguousarray(raw[:, i])) for i, name in enumerate(self.classes)]
+        best = [self.classes[i] for i in raw.argmax(axis=1).tolist()]
+        return pl.DataFrame([*scores, pl.Series("prediction", best, dtype=pl.String)])
 
     def explain(self, frame: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float32]]:
         """How much each feature adds to each row's scores: rows x outputs x (features and, last, the bias), in the model's margin.
@@ -471,7 +474,6 @@ class _Boosted:
         objective = json.loads(self._booster.save_config())["learner"]["objective"]["name"]
         if objective == "multi:softmax":  # the same model, asked for probabilities
             self._booster.set_param({"objective": "multi:softprob"})
-        self._names = self._booster.feature_names
         self._threads: int | None = None
 
     def __call__(self, matrix: Matrix) -> Any:
@@ -480,12 +482,12 @@ class _Boosted:
             if threads != self._threads:
                 self._booster.set_param({"nthread": threads})
                 self._threads = threads
-            return self._booster.predict(self._matrix(matrix, feature_names=self._names, nthread=threads or None), validate_features=False)
+            return self._booster.predict(self._matrix(matrix, nthread=threads or None), validate_features=False)
 
     def contributions(self, matrix: Matrix) -> Any:
         """Rows x outputs x (features + bias)."""
         with self._lock:
-            data = self._matrix(matrix, feature_names=self._names)
+            data = self._matrix(matrix)
             return self._booster.predict(data, pred_contribs=True, validate_features=False, strict_shape=True)
 
 

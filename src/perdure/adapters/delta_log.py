@@ -163,7 +163,7 @@ def _plain(series: pl.Series) -> pl.Series:
     kind = series.dtype
     if kind in (pl.Categorical, pl.Enum, pl.Time):
         return series.cast(pl.String)
-    if kind == pl.Int32:
+    if kind in (pl.Int32, pl.Datetime("us", "UTC")):
         return series
     if kind == pl.UInt64 or isinstance(kind, pl.Decimal):
         return series.cast(pl.Float64)

@@ -110,9 +110,12 @@ class Batcher:
             if not entry.answer.done():
                 entry.answer.set_result((batch, at))
             at += entry.rows
+        asyncio.get_running_loop().call_soon(self._tell, batch)  # after those who wait were told
+
+    def _tell(self, batch: Batch) -> None:
         try:
             self._done(batch)
-        except Exception:  # those who wait are answered nevertheless
+        except Exception:
             log.exception("what was answered could not be counted or kept")
 
     def _score(self, entries: list[Entry]) -> Batch:

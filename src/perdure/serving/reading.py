@@ -6,7 +6,9 @@ What is read does not depend on the rows beside it, so rows of several requests 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
 from itertools import chain
 from typing import Any
 
@@ -24,6 +26,9 @@ _INTEGERS = {
     for name in (f"Int{bits}", f"UInt{bits}")
     for kind in (getattr(pl, name),)
 }
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_LOCAL = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
+_ZONED = re.compile(rf"{_LOCAL.pattern}(Z|[+-]\d\d:\d\d)")
 
 
 class Unfit(ValueError):
@@ -174,10 +179,29 @@ def _temporal(name: str, values: list[Any], dtype: Any) -> pl.Series:
             raise Unfit(f"{_shown(value)} is no date or time as ISO 8601 writes it")
         if value is not None and not value.isascii():
             raise Unfit("that is no date or time as ISO 8601 writes it")
+    if (usual := _usual(values, dtype)) is not None:
+        return pl.Series(name, usual, dtype=dtype)
     made = parse_temporal(pl.Series(name, values, dtype=pl.String), dtype)
     if made.null_count() != sum(value is None for value in values):
         raise Unfit("that is no date or time as ISO 8601 writes it, with an offset exactly where the model knows time zones")
     return made
+
+
+def _usual(values: list[str | None], dtype: Any) -> Sequence[date | None] | None:
+    """What `parse_temporal` makes of *values*, without an expression to plan; None where one is not in the usual form."""
+    parse: Callable[[str], date]
+    if dtype == pl.Date:
+        form, parse = _DAY, date.fromisoformat
+    elif dtype == pl.Datetime and dtype.time_unit != "ns":  # those end in 2262
+        form, parse = _ZONED if dtype.time_zone else _LOCAL, datetime.fromisoformat
+    else:
+        return None
+    if not all(value is None or form.fullmatch(value) for value in values):
+        return None
+    try:
+        return [None if value is None else parse(value) for value in values]
+    except ValueError:  # the 31st of February
+        return None
 
 
 def _shown(value: Any) -> str:

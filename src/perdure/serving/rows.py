@@ -31,43 +31,36 @@ def frame(parts: Sequence[tuple[int, Scored]], instance: UUID, hashed: Hash | No
     """The rows of *parts* (first sequence number, predictions), which are all of one model, version, role and policy."""
     first = parts[0][1]
     ids = [id for _, each in parts for id in each.ids]
-    made = pl.DataFrame(
-        {
-            "id": ids,
-            "unit": pl.Series([unit for _, each in parts for unit in _units(each, hashed)], dtype=pl.String),
-            "trace": [trace for _, each in parts for trace in each.traces],
-            "latency_ms": pl.Series([value for _, each in parts for value in each.latencies], dtype=pl.Float64),
-            "sequence": pl.Series([number for start, each in parts for number in range(start, start + len(each.ids))], dtype=pl.Int64),
-        }
-    )
-    made = made.select(
-        "id",
-        time_of(pl.col("id")).alias("time"),
-        time_of(pl.col("id")).dt.date().alias("date"),
-        pl.lit(first.version, pl.Int32).alias("version"),
-        pl.lit(first.role).alias("role"),
-        "unit",
-        "trace",
-        "latency_ms",
-        pl.lit(str(instance)).alias("instance"),
-        "sequence",
-    )
+    time = times(ids)
+    said = {
+        "id": pl.Series(ids),
+        "time": time,
+        "date": time.cast(pl.Date),
+        "version": pl.Series([first.version] * len(ids), dtype=pl.Int32),
+        "role": pl.Series([first.role] * len(ids)),
+        "unit": pl.Series([unit for _, each in parts for unit in _units(each, hashed)], dtype=pl.String),
+        "trace": pl.Series([trace for _, each in parts for trace in each.traces]),
+        "latency_ms": pl.Series([value for _, each in parts for value in each.latencies], dtype=pl.Float64),
+        "instance": pl.Series([str(instance)] * len(ids)),
+        "sequence": pl.Series([number for start, each in parts for number in range(start, start + len(each.ids))], dtype=pl.Int64),
+    }
     inputs = kept(_together([each.rows for _, each in parts]), first.policy, hashed)
     scores = _together([each.scores for _, each in parts])
-    renamed = {name: f"{CLASS}{name.removeprefix('p_')}" for name in scores.columns if name != "prediction"}
-    return pl.concat([made, inputs.rename(lambda name: f"{INPUT}{name}"), scores.rename(renamed)], how="horizontal")
+    scored = {name if name == "prediction" else f"{CLASS}{name.removeprefix('p_')}": scores.get_column(name) for name in scores.columns}
+    return pl.DataFrame({**said, **{f"{INPUT}{name}": inputs.get_column(name) for name in inputs.columns}, **scored})
 
 
-def time_of(id: pl.Expr) -> pl.Expr:
+def times(ids: Sequence[str]) -> pl.Series:
     """The times that predictions' ids tell."""
-    return (
-        id.str.tail(REQUEST).str.head(_STAMP).str.to_integer(base=16, dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")).dt.cast_time_unit("us")
-    )
+    milliseconds = [int(id[-REQUEST:][:_STAMP], 16) for id in ids]
+    return pl.Series(milliseconds, dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")).cast(pl.Datetime("us", "UTC"))
 
 
 def kept(rows: pl.DataFrame, policy: LogPolicy, hashed: Hash | None) -> pl.DataFrame:
     """*rows* without what is personal: dropped, or hashed where the policy says so and there is a secret to do it with."""
     personal = [name for name in rows.columns if name in policy.personal]
+    if not personal:
+        return rows
     if policy.treat == "drop" or hashed is None:
         return rows.drop(personal)
     texts = {name: [None if value is None else hashed(str(value)) for value in rows.get_column(name)] for name in personal}
@@ -114,6 +107,9 @@ def _together(frames: list[pl.DataFrame]) -> pl.DataFrame:
     if len(frames) == 1:
         return frames[0]
     try:
-        return pl.concat(frames, how="vertical")
+        made = frames[0].clone()
+        for each in frames[1:]:
+            made.extend(each)  # many small ones: a fifth of the time of `pl.concat`
+        return made
     except pl.exceptions.PolarsError:  # a column that was empty in some requests
         return pl.concat(frames, how="diagonal_relaxed")
