@@ -4,24 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client, Interceptor
-from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
-from temporalio.converter import DataConverter
+from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter, PydanticPayloadConverter, pydantic_data_converter
+from temporalio.converter import CompositePayloadConverter, DataConverter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 from perdure.config import Settings
 from perdure.errors import InvalidInput
 
+_adapter = lru_cache(maxsize=1_024)(TypeAdapter)
+
+
+class _Json(PydanticJSONPlainPayloadConverter):
+    """Types are looked into once in a process; the stock converter's cache is made anew for every workflow."""
+
+    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
+        adapter: TypeAdapter[Any] = _adapter(Any if type_hint is None else type_hint)
+        return adapter.validate_json(payload.data)
+
 
 class _FailFast(PydanticPayloadConverter):
     """A payload that does not decode fails the workflow at once; by default its task would be retried for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ours = (_Json() if isinstance(each, PydanticJSONPlainPayloadConverter) else each for each in self.converters.values())
+        CompositePayloadConverter.__init__(self, *ours)
 
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
         try:

@@ -73,6 +73,7 @@ def _temporal(home: Home, ports: dict[str, int]) -> Service:
         *(("--search-attribute", f"{name}=Keyword") for name in SEARCH_ATTRIBUTES),
         ("--dynamic-config-value", "history.maxInFlightUpdates=100"),  # 10 refuses a burst of people's commands
         ("--dynamic-config-value", "frontend.enableServerVersionCheck=false"),
+        ("--dynamic-config-value", "system.enableActivityEagerExecution=true"),  # who decides on an activity takes it along
     ]
     flags = [str(part) for pair in (*options.items(), *repeated) for part in pair]
     return Service(
