@@ -65,6 +65,7 @@ class LabelingActivities:
             snapshot_every=found.spec.snapshot_every,
             patience=asked.patience,
             labelstudio=found.spec.labelstudio is not None,
+            look=self._campaigns.tick(found.id) if asked.tasks is None else None,
         )
 
     @activity.defn(name="labeling.import_tasks", no_thread_cancel_exception=True)

@@ -63,6 +63,7 @@ class LabelingCampaign:
         self._looks = 0
         self._quiet = 0  # looks in a row that nobody asked for, and that found nothing new
         self._tick: Tick | None = None
+        self._first: Tick | None = None  # the look that came with the opening
         self._snapshot: SnapshotTaken | None = None
         self._elsewhere = LabelStudioSync()
         self._refusal: str | None = None  # why updates are not taken any more
@@ -86,7 +87,8 @@ class LabelingCampaign:
 
     async def _open(self, request: CampaignRequest) -> CampaignPlan:
         opening = OpenCampaign(workflow_id=workflow.info().workflow_id, request=request)
-        plan = await workflow.execute_activity_method(LabelingActivities.open, opening, **ROWS)
+        opened = await workflow.execute_activity_method(LabelingActivities.open, opening, **ROWS)
+        self._first, plan = opened.look, replace(opened, look=None)
         if plan.standing:
             self._snapshot_at = workflow.now() + plan.snapshot_every
         self._plan = plan
@@ -105,7 +107,8 @@ class LabelingCampaign:
         """Look, and wait for the next look, until there is a reason to close."""
         while True:
             began, woken, self._poked = workflow.now(), self._poked, False
-            before, tick = self._tick, await self._look(plan)
+            before, tick = self._tick, await self._look(plan, known=None if woken else self._first)
+            self._first = None
             self._quiet = 0 if woken or tick is None or _changed(before, tick) else self._quiet + 1
             stop_if_cancelled()
             if tick is None:
@@ -126,11 +129,11 @@ class LabelingCampaign:
             if not tick.more and not any(imported):
                 await self._wait(began, tick)
 
-    async def _look(self, plan: CampaignPlan) -> Tick | None:
-        """One tick. None where the rows could not be reached for longer than patience: who waits for weeks waits for that, too."""
+    async def _look(self, plan: CampaignPlan, known: Tick | None) -> Tick | None:
+        """One tick, the one that is *known* already. None where the rows could not be reached for longer than patience: who waits for weeks waits for that, too."""
         self._looks += 1
         try:
-            tick = await workflow.execute_activity_method(LabelingActivities.tick, _ref(plan), **ROWS)
+            tick = known if known is not None else await workflow.execute_activity_method(LabelingActivities.tick, _ref(plan), **ROWS)
         except FailureError as err:
             if is_cancelled_exception(err):
                 raise

@@ -104,6 +104,27 @@ class OpenCampaign:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tick:
+    """Answer of `labeling.tick`: how far the campaign is, whether it is over and why, and when to look again without a poke."""
+
+    total: int
+    decided: int
+    rejected: int
+    open: int
+    state: CampaignState
+    over: str | None = None  # the reason to close: quota, budget, agreement, deadline, command
+    next_look: timedelta = timedelta(minutes=1)  # without a poke, in case one was lost
+    due: timedelta | None = None  # until the next rung of the ladder, or the deadline
+    more: bool = False  # the tick stopped at its own limit: look again at once
+    imports: list[ArtifactRef] = field(default_factory=list)  # manifests that are not in yet
+
+    @property
+    def left(self) -> int:
+        """Tasks without an end."""
+        return self.total - self.decided - self.rejected
+
+
+@dataclass(frozen=True, kw_only=True)
 class CampaignPlan:
     """What the workflow must know of a campaign in order to wait."""
 
@@ -113,6 +134,7 @@ class CampaignPlan:
     snapshot_every: timedelta = timedelta(days=1)
     patience: timedelta = PATIENCE
     labelstudio: bool = False  # its tasks are shown there, too
+    look: Tick | None = None  # the first one, of a campaign that has nothing to import: it comes with the opening
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,27 +159,6 @@ class TasksImported:
     """Answer of `labeling.import_tasks`: lines of the manifest, all of them in."""
 
     rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tick:
-    """Answer of `labeling.tick`: how far the campaign is, whether it is over and why, and when to look again without a poke."""
-
-    total: int
-    decided: int
-    rejected: int
-    open: int
-    state: CampaignState
-    over: str | None = None  # the reason to close: quota, budget, agreement, deadline, command
-    next_look: timedelta = timedelta(minutes=1)  # without a poke, in case one was lost
-    due: timedelta | None = None  # until the next rung of the ladder, or the deadline
-    more: bool = False  # the tick stopped at its own limit: look again at once
-    imports: list[ArtifactRef] = field(default_factory=list)  # manifests that are not in yet
-
-    @property
-    def left(self) -> int:
-        """Tasks without an end."""
-        return self.total - self.decided - self.rejected
 
 
 WITHDRAWN = "the run that asked has ended"

@@ -34,7 +34,7 @@ from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
 
 IDLE = timedelta(minutes=1)  # between looks that nobody asked for: a lost poke costs no more than that
-ASLEEP = timedelta(minutes=10)  # the same, of a campaign in which nothing has happened for a while
+ASLEEP = timedelta(hours=1)  # the same, of a campaign in which nothing has happened since the last look
 
 
 class CampaignRows(PlainCampaignRows):
