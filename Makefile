@@ -19,7 +19,7 @@ SEED ?= 1
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help setup up down demo demo-drift test test-labelstudio check bench chaos flood lock clean
+.PHONY: help setup up down demo demo-drift test test-long test-labelstudio check bench chaos flood lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -58,8 +58,11 @@ demo: setup ## the example pipeline from raw data to a released model, with two 
 demo-drift: setup ## the example air-quality: two years of traffic, watched, and trained again where it errs more; minutes
 	@$(BIN)/python examples/air-quality/demo.py
 
-test: setup $(TEST_SERVER)/.tried ## all tests, on real servers of their own
+test: setup $(TEST_SERVER)/.tried ## the tests, on real servers of their own
 	@$(BIN)/pytest -n 3
+
+test-long: setup ## attacks and documents that take minutes, of which `make test` holds a shorter one
+	@$(BIN)/pytest -n 2 -m long
 
 # Temporal's time-skipping server, for a few tests; without Java, Maven or a network they are skipped
 $(TEST_SERVER)/.tried: infra/test-server/pom.xml

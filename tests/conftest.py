@@ -26,17 +26,17 @@ FOREIGN = ("PERDURE_", "TEMPORAL_", "AWS_", "RAY_", "MLFLOW_")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """With `-n`, a folder's tests run in one process, in their order: they share servers. Those end to end are too long for that."""
+    """With `-n`, a folder's tests run in one process, in their order: they share servers."""
     config.option.loadscopereorder = False
     return Folders(config, log)
 
 
 class Folders(LoadScopeScheduling):
-    """The unit of work is a folder."""
+    """The unit of work is a folder; of the long tests it is a file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        _, folder, *rest = nodeid.split("/")
-        return f"e2e/{rest[0].partition('::')[0]}" if folder == "e2e" else folder
+        _, folder, *rest = nodeid.partition("::")[0].split("/")
+        return "/".join([folder, *rest]) if self.config.option.markexpr == "long" else folder
 
 
 LONGEST = ("e2e", "flood", "jobs", "local", "cli", "docs", "workflows", "gateway")

@@ -19,6 +19,7 @@ from tests.e2e.by_hand import Training, Worker, project, until
 from tests.metadata.world import World
 from tests.servers import Stack
 
+pytestmark = pytest.mark.long
 AWAKE = 3.0  # seconds in which who woke up may do harm: several looks, reports and heartbeats
 
 

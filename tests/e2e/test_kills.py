@@ -17,10 +17,15 @@ def _undisturbed(world: World) -> None:
 @pytest.mark.parametrize(
     "kills",
     [
-        {"prepare": "temporal-server", "train": "ray-worker", "evaluate": "postgres", "promote": "temporal-worker"},
-        {"prepare": "s3", "train": "ray-driver", "evaluate": "mlflow", "promote": "temporal-server"},
-        {"prepare": "temporal-worker", "train": "ray-head"},
         {"train": "all"},
+        *(
+            pytest.param(kills, marks=pytest.mark.long)
+            for kills in (
+                {"prepare": "temporal-server", "train": "ray-worker", "evaluate": "postgres", "promote": "temporal-worker"},
+                {"prepare": "s3", "train": "ray-driver", "evaluate": "mlflow", "promote": "temporal-server"},
+                {"prepare": "temporal-worker", "train": "ray-head"},
+            )
+        ),
     ],
     ids=lambda kills: "+".join(kills.values()),
 )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from perdure.metadata.database import Database
 from perdure.metadata.queries import RunDetail
 from tests.chaos.cells import World
 from tests.e2e.running import GOOD_ROWS, project, run
+
+pytestmark = pytest.mark.long
 
 
 def test_a_new_file_beside_old_ones_is_all_that_is_prepared(world: World, tmp_path: Path) -> None:

@@ -249,6 +249,7 @@ def test_wrong_credentials_for_s3(bare: Settings, stack: Stack, tmp_path: Path) 
     assert "not-the-secret-key" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.long
 def test_wrong_credentials_on_the_cluster(bare: Settings, stack: Stack, tmp_path: Path, new_home: Callable[[], Path]) -> None:
     """The worker's are right, but those of the node that trains are not: so the job cannot even say on S3 what is wrong."""
     (tmp_path / "wrong").write_text("not-the-secret-key")
@@ -261,6 +262,7 @@ def test_wrong_credentials_on_the_cluster(bare: Settings, stack: Stack, tmp_path
     assert_refused(bare, ended, "AccessDenied", "refused the credentials", "s3.secret_key", datasets=1, variables=variables)
 
 
+@pytest.mark.long
 def test_a_cluster_that_stays_away(bare: Settings, stack: Stack, tmp_path: Path) -> None:
     variables = stack.environment(bare)
     nobody = f"http://127.0.0.1:{ports.spare()}"

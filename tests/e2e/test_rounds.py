@@ -117,6 +117,7 @@ def killed(worker: Worker) -> None:
     worker.end()
 
 
+@pytest.mark.long
 def test_people_teach_a_run_whatever_is_killed(stack: Stack, settings: Settings, tmp_path: Path) -> None:
     environment, name = stack.environment(settings), f"asks-{uuid4().hex[:8]}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from perdure.metadata import tables as t
@@ -13,6 +14,8 @@ from perdure.registry import CHAMPION, GONE
 from tests.chaos.cells import World
 from tests.e2e.running import run
 from tests.e2e.scoring import NUMBER, Places, project
+
+pytestmark = pytest.mark.long
 
 
 def test_ten_thousand_rows_score_alike_everywhere(world: World, tmp_path: Path) -> None:

@@ -163,6 +163,7 @@ def gang(manifest: ArtifactRef, **scaling: Any) -> JobRequest:
     )
 
 
+@pytest.mark.long
 def test_a_gang_killed_paused_and_stopped_gives_the_undisturbed_bytes(
     ray: RayJobs, objects: ObjectStore, files: S3JobFiles, big: ArtifactRef
 ) -> None:

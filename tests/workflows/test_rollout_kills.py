@@ -35,6 +35,7 @@ def home(new_home: Callable[[], Path]) -> Iterator[Path]:
     local.down(home)
 
 
+@pytest.mark.long
 async def test_a_rollout_is_never_left_between(home: Path) -> None:
     settings, chosen = Settings(home=home), random.Random(5)
     with Database.open(settings) as database:
