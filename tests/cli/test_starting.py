@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from perdure.cli.starting import is_file, new_key, parameters, step, workflow_id
+from perdure.cli.starting import cutoff, is_file, new_key, parameters, step, workflow_id
 from perdure.errors import InvalidInput
 from perdure.messages.pipeline import StepKind
 
@@ -59,3 +59,11 @@ def test_steps() -> None:
     assert step(None) is None
     with pytest.raises(InvalidInput, match="one of prepare, train, evaluate, label, promote"):
         step("fit")
+
+
+def test_a_cut_off_is_in_utc_unless_it_says_another_zone() -> None:
+    assert cutoff("2026-10-01") == datetime(2026, 10, 1, tzinfo=UTC)
+    assert cutoff("2026-10-01T02:00:00+02:00") == datetime(2026, 10, 1, tzinfo=UTC)
+    with pytest.raises(InvalidInput, match="no time") as refused:
+        cutoff("October")
+    assert refused.value.field == "--cutoff"

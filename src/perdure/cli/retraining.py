@@ -183,6 +183,7 @@ def _cutoffs(begin: str, end: str, every: str) -> list[datetime]:
     """The cut-offs from *begin* to *end*, in UTC. Raises InvalidInput."""
     from pydantic import TypeAdapter, ValidationError
 
+    from perdure.cli.starting import cutoff
     from perdure.errors import InvalidInput
     from perdure.spec.fields import Duration
 
@@ -190,7 +191,7 @@ def _cutoffs(begin: str, end: str, every: str) -> list[datetime]:
         step: timedelta = TypeAdapter(Duration).validate_python(every)
     except ValidationError as err:
         raise InvalidInput(f"{every!r} is no duration", field="--every", remedy="write it as 24h or 7d") from err
-    first, last = (_moment(text, option) for text, option in ((begin, "--from"), (end, "--to")))
+    first, last = (cutoff(text, option) for text, option in ((begin, "--from"), (end, "--to")))
     if step < timedelta(minutes=1):
         raise InvalidInput("at least a minute lies between two cut-offs", field="--every", remedy="write it as 24h or 7d")
     if last < first:
@@ -199,16 +200,6 @@ def _cutoffs(begin: str, end: str, every: str) -> list[datetime]:
     if count > MOST:
         raise InvalidInput(f"that would be {count:,} runs, more than {MOST:,}", field="--every", remedy="take fewer cut-offs")
     return [first + step * number for number in range(count)]
-
-
-def _moment(text: str, option: str) -> datetime:
-    from perdure.errors import InvalidInput
-
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as err:
-        raise InvalidInput(f"{text!r} is no time", field=option, remedy="write it as 2026-11-22 or 2026-11-22T16:05:00+01:00") from err
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def add(app: typer.Typer) -> None:

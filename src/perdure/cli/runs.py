@@ -18,6 +18,7 @@ def run(
     param: Param = None,
     key: Annotated[str | None, typer.Option(help="The run's name within its pipeline; default: the time. A key is used once.")] = None,
     version: Annotated[str | None, typer.Option(help="The beginning of a version's sha256; default: the newest.")] = None,
+    cutoff: Annotated[str | None, typer.Option(help="Leave out later rows, by the column of a split by time; UTC.")] = None,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Reuse results of earlier runs.")] = True,
     recompute: Annotated[str | None, typer.Option("--from", metavar="STEP", help="Compute this step and what follows it again.")] = None,
     follow: Annotated[bool, typer.Option("--watch/--detach", help="Show progress until the end, or return at once.")] = True,
@@ -34,21 +35,23 @@ def run(
     from perdure.cli.watch import follow_run
     from perdure.messages.pipeline import RunRequest
     from perdure.metadata.database import Database
-    from perdure.spec.pipeline import load, with_params
+    from perdure.spec.pipeline import load, with_cutoff, with_params
 
     settings, who = read_settings(), person(actor)
     params, step = starting.parameters(param or []), starting.step(recompute)  # told before any server is asked
+    until = starting.cutoff(cutoff) if cutoff is not None else None
     if key is not None:
         starting.workflow_id("x", key)
     with Database.open(settings) as database:
         found = starting.version_of(pipeline, version, database, settings, who)
-        spec = with_params(load(found.spec), params)
+        spec = with_cutoff(with_params(load(found.spec), params), until)
         request = RunRequest(
             pipeline=found.name,
             version=found.sha256,  # what was checked here is what runs, whoever applies another version meanwhile
             params=params,
             cache=cache,
             recompute_from=step,
+            cutoff=until,
             requested_by=who,
         )
         if dry:
