@@ -22,6 +22,8 @@ from perdure.reconciler import Reconciler
 from tests.e2e.by_hand import Training, Worker, project, until
 from tests.servers import Stack
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def settings(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Settings:
@@ -77,7 +79,6 @@ def test_a_terminated_run_leaves_no_local_job_and_can_be_reset(settings: Setting
     assert first > before.checkpoint.round, "it goes on from its last checkpoint"
 
 
-@pytest.mark.long
 def test_who_waits_for_a_run_that_pauses_computes_itself(settings: Settings) -> None:
     first = Training(settings, "local", params={"rounds": 70})
     first.trains()

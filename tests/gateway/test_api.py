@@ -400,34 +400,3 @@ async def test_more_than_can_be_stored_is_refused(waiting: int) -> None:
     lost = await asyncio.gather(*[asyncio.create_task(together([n])) for n in (1, -2)], return_exceptions=True)
     assert [type(each) for each in lost] == [StoreUnavailable, StoreUnavailable]
     await asyncio.wait_for(idle.wait(), 1)
-
-
-async def test_two_common_calls_run_beside_each_other_and_none_is_lost() -> None:
-    from perdure.gateway.together import Together
-
-    running, most, ends = 0, 0, 0
-
-    async def work(items: list[int]) -> list[int]:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.001 * (items[0] % 3))
-        running -= 1
-        return [item * 2 for item in items]
-
-    def idle() -> None:
-        nonlocal ends
-        ends += 1
-        assert not running
-
-    together = Together(work, calls=2, most=2, idle=idle)
-
-    async def caller(first: int) -> None:
-        for number in range(first, first + 40):
-            assert await together([number]) == [number * 2]
-
-    async with asyncio.timeout(10):
-        await asyncio.gather(*(caller(100 * each) for each in range(8)))
-        while not ends:
-            await asyncio.sleep(0.001)
-    assert most == 2

@@ -206,6 +206,7 @@ def test_a_gang_killed_paused_and_stopped_gives_the_undisturbed_bytes(
     assert latest.result["metrics"] == undisturbed.result["metrics"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("what", "workers", "epochs", "error", "text"),
     [("raise", 2, 1, "UserCodeError", "no luck today"), ("exit", 1, 3, "JobCrashed", "3 times without progress")],

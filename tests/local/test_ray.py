@@ -20,6 +20,7 @@ from tests.conftest import Homes
 from tests.local.processes import Process, command, family, gone, listening, supervisor, until
 from tests.local.test_stack import LOOPBACK
 
+pytestmark = pytest.mark.long
 # a job that leaves its session, as careless user code may
 SLEEPER = "import os, subprocess, sys, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
 

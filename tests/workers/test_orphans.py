@@ -136,7 +136,7 @@ def test_a_local_job_of_a_terminated_run_is_stopped_by_its_worker(
     with orphans.stopping_orphans(world.steps, jobs):
         assert within(10, lambda: state(world, row) == "stopped")
     assert time.monotonic() - closed < 2 * orphans.EVERY + 2
-    assert processes(started) == []
+    assert within(2, lambda: processes(started) == [])  # what was killed is gone in a moment
     assert jobs.state(row.job_id).status is JobStatus.STOPPED
     assert jobs.active() == []
 

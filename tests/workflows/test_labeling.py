@@ -239,6 +239,7 @@ async def test_commands_are_rows_and_refusals_leave_nothing(world: World) -> Non
         assert (paused["state"], paused["version"]) == (again["state"], again["version"]) == ("paused", 2)
         assert world.labels.lease(campaign.id, "ada", 1) == []
         assert campaign.label("t0") == "valid"  # who has a task in hand may still answer
+        await campaign.handle.signal("poke")  # no relay runs here
         await campaign.until(lambda progress: progress["stage"] == "paused" and progress["tick"]["decided"] == 1)
         assert (await refused(campaign, "resume", expected_version=1)).type == "Conflict"
         assert (await update(campaign, "resume", actor="ann"))["state"] == "open"

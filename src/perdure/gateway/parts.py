@@ -153,7 +153,7 @@ class Parts:
         writer = self._writers.get(campaign)
         if writer is None:
             writer = self._writers[campaign] = Together(
-                lambda items: self.call(self.labels.accept, campaign, items), calls=2, idle=lambda: self._writers.pop(campaign)
+                lambda items: self.call(self.labels.accept, campaign, items), idle=lambda: self._writers.pop(campaign)
             )
         return await writer(answers)
 

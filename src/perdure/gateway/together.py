@@ -17,26 +17,24 @@ COMPANY_SECONDS = 0.001
 
 
 class Together(Generic[T, R]):
-    """Calls *work* with the items of many callers at once, *calls* at a time; each caller gets the results of its own items.
+    """Calls *work* with the items of many callers at once, one call at a time; each caller gets the results of its own items.
 
-    Who comes alone goes alone, at once. With two calls, the answers of one are sent while the other is on its way. Callers beyond *waiting*
-    items are refused. If *work* fails for a lasting reason, each caller's items are tried alone, as one of them may be the cause. *idle* is
-    called when nothing is left to do.
+    Who comes alone goes alone, at once. Callers beyond *waiting* items are refused. If *work* fails for a lasting reason, each caller's
+    items are tried alone, as one of them may be the cause. *idle* is called when nothing is left to do.
     """
 
     def __init__(
         self,
         work: Callable[[list[T]], Awaitable[list[R]]],
         *,
-        calls: int = 1,
         most: int = 500,
         waiting: int = 5_000,
         idle: Callable[[], object] = lambda: None,
     ) -> None:
-        self._work, self._calls, self._most, self._bound, self._idle = work, calls, most, waiting, idle
+        self._work, self._most, self._bound, self._idle = work, most, waiting, idle
         self._queue: deque[tuple[Sequence[T], asyncio.Future[list[R]]]] = deque()
         self._waiting = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, items: Sequence[T]) -> list[R]:
         """The results of *items*, once they are done. Raises StoreUnavailable where too many wait, and what *work* raises."""
@@ -45,8 +43,8 @@ class Together(Generic[T, R]):
         future: asyncio.Future[list[R]] = asyncio.get_running_loop().create_future()
         self._queue.append((items, future))
         self._waiting += len(items)
-        if len(self._tasks) < self._calls:
-            self._tasks.add(asyncio.create_task(self._run()))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
         return await future
 
     async def _run(self) -> None:
@@ -62,9 +60,8 @@ class Together(Generic[T, R]):
                 if len(taken) > 1:
                     await asyncio.sleep(COMPANY_SECONDS)
         finally:
-            self._tasks = {task for task in self._tasks if task is not asyncio.current_task()}
-            if not self._tasks:
-                self._idle()
+            self._task = None
+            self._idle()
 
     async def _serve(self, taken: list[tuple[Sequence[T], asyncio.Future[list[R]]]]) -> None:
         try:
