@@ -61,7 +61,7 @@ demo-drift: setup ## the example air-quality: two years of traffic, watched, and
 test: setup $(TEST_SERVER)/.tried ## the tests, on real servers of their own
 	@$(BIN)/pytest -n 3
 
-test-long: setup ## attacks and documents that take minutes, of which `make test` holds a shorter one
+test-long: setup ## attacks and documents that take minutes
 	@$(BIN)/pytest -n 2 -m long
 
 # Temporal's time-skipping server, for a few tests; without Java, Maven or a network they are skipped

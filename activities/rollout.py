@@ -39,7 +39,7 @@ class RolloutActivities:
         if row.kind is TrafficKind.STANDBY:
             return loaded(processes, over=request.over)
         probes = load(self._runs.run(request.run_id).spec).promote.probes
-        return probed(probes, self._traffic.counts(request.traffic), MILLISECONDS, over=request.over)
+        return probed(probes, self._traffic.counts(request.traffic), MILLISECONDS, over=request.over, late=request.late)
 
     @activity.defn(name="rollout.staged", no_thread_cancel_exception=True)
     def staged(self, request: PromotionRef) -> bool:

@@ -130,7 +130,7 @@ class LabelingCampaign:
                 await self._wait(began, tick)
 
     async def _look(self, plan: CampaignPlan, known: Tick | None) -> Tick | None:
-        """One tick, the one that is *known* already. None where the rows could not be reached for longer than patience: who waits for weeks waits for that, too."""
+        """One tick, or the one that is *known*. None where the rows were out of reach for longer than patience: weeks are waited anyway."""
         self._looks += 1
         try:
             tick = known if known is not None else await workflow.execute_activity_method(LabelingActivities.tick, _ref(plan), **ROWS)

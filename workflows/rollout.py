@@ -111,7 +111,7 @@ class Rollout:
         while True:
             self._poked = False
             left = until - workflow.now() if experiment is None else every
-            look = await self._look(stage, traffic, over=left <= timedelta(0))
+            look = await self._look(traffic, left)
             stop_if_cancelled()
             if look.verdict is not Verdict.GO_ON:
                 return look
@@ -120,14 +120,16 @@ class Rollout:
             if experiment is not None and experiment.done():
                 return await experiment
             await self._renew()
-            await _sleep(min(every, max(left, OFTEN / 10)), lambda: self._poked or (experiment is not None and experiment.done()))
+            pause = min(every, max(left, OFTEN / 10)) if left > timedelta(0) else every  # after its end more requests are waited for
+            await _sleep(pause, lambda: self._poked or (experiment is not None and experiment.done()))
 
-    async def _look(self, stage: Stage, traffic: UUID, *, over: bool) -> StageLook:
+    async def _look(self, traffic: UUID, left: timedelta) -> StageLook:
         looking = LookAtStage(
             run_id=self._request.run_id,
             promotion=self._plan.promotion,
             traffic=traffic,
-            over=over,
+            over=left <= timedelta(0),
+            late=max(timedelta(0), -left),
             patience=self._request.patience,
         )
         return await workflow.execute_activity_method(RolloutActivities.look, looking, **ROWS)

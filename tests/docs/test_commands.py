@@ -12,11 +12,11 @@ import pytest
 from tests.docs.pages import ROOT, blocks
 
 LIMIT = 280  # seconds for a page
-SHORT = [ROOT / "docs" / "operating.md"]
-LONG = [ROOT / "README.md", ROOT / "docs" / "writing-pipelines.md", ROOT / "docs" / "labeling.md"]
+EXECUTED = [ROOT / "README.md", ROOT / "docs" / "writing-pipelines.md", ROOT / "docs" / "operating.md", ROOT / "docs" / "labeling.md"]
 
 
-@pytest.mark.parametrize("page", [*SHORT, *(pytest.param(page, marks=pytest.mark.long) for page in LONG)], ids=lambda page: page.name)
+@pytest.mark.long
+@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.name)
 def test_commands_work(page: Path, told: dict[str, str], tmp_path: Path) -> None:
     """In an empty folder with the examples; one shell for the whole page, which ends at the first command that fails."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -49,4 +49,4 @@ def test_commands_work(page: Path, told: dict[str, str], tmp_path: Path) -> None
 
 def test_no_page_is_forgotten() -> None:
     marked = {page for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")] if any(True for _ in blocks(page.read_text()))}
-    assert marked == {*SHORT, *LONG}
+    assert marked == set(EXECUTED)

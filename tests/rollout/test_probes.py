@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -53,9 +54,14 @@ def test_a_few_requests_end_nothing_before_the_stage_is_over() -> None:
 @pytest.mark.parametrize("requests", [0, 19])
 def test_too_few_requests_are_what_the_specification_says(requests: int) -> None:
     few = Counts(candidate=seen(requests), released=seen())
-    assert probed(Probes(), few, BOUNDS, over=True).verdict is Verdict.PASSED
+    assert probed(Probes(too_few="go_on"), few, BOUNDS, over=True).verdict is Verdict.PASSED
+    told = f"{requests} requests came, 20 are needed"
     refused = probed(Probes(too_few="refuse"), few, BOUNDS, over=True)
-    assert (refused.verdict, refused.reason) == (Verdict.FAILED, f"{requests} requests came, 20 are needed")
+    assert (refused.verdict, refused.reason) == (Verdict.FAILED, told)
+    waits = probed(Probes(), few, BOUNDS, over=True, late=timedelta(hours=23))
+    assert (waits.verdict, waits.reason) == (Verdict.GO_ON, told)
+    waited = probed(Probes(), few, BOUNDS, over=True, late=timedelta(hours=24))
+    assert (waited.verdict, waited.reason) == (Verdict.FAILED, told)
 
 
 def test_a_released_version_with_few_requests_is_no_measure() -> None:

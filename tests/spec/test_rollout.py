@@ -46,7 +46,7 @@ def test_without_a_rollout_there_are_no_stages() -> None:
         ({"rollout": [{"canary": 5, "share": 3}]}, "promote.rollout[0].share", "is a shadow's"),
         ({"rollout": [{"canary": 0}]}, "promote.rollout[0].canary", "must be more than 0"),
         ({"probes": {"max_error_rate": 2}}, "promote.probes.max_error_rate", "must be at most 1"),
-        ({"probes": {"too_few": "wait"}}, "promote.probes.too_few", "go_on"),
+        ({"probes": {"too_few": "pass"}}, "promote.probes.too_few", "go_on"),
         ({"approval": {"remind": "10s"}}, "promote.approval.remind", "must be 60s or more"),
     ],
 )

@@ -38,7 +38,12 @@ Rolling = WorkflowHandle[Any, PromotionResult]
 
 def spec(*rollout: Json, **promote: Any) -> Json:
     data = {"source": {"uri": "sms.tsv", "format": "tsv"}, "target": {"column": "label"}}
-    return {"name": "moderation", "owner": "trust@example.org", "data": data, "promote": {"rollout": list(rollout), **promote}}
+    return {
+        "name": "moderation",
+        "owner": "trust@example.org",
+        "data": data,
+        "promote": {"rollout": list(rollout), "probes": {"too_few": "go_on"}, **promote},
+    }
 
 
 @dataclass(frozen=True)

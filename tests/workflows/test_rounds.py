@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -13,7 +13,7 @@ import pytest
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import CancelledError
 from temporalio.worker import Worker
 
@@ -154,9 +154,11 @@ async def test_a_run_asks_learns_and_asks_again(client: Client) -> None:  # noqa
     async with asking(client, world):
         handle = await start(client)
         await until(handle, "promote")
-        while not world.promoted:
-            await asyncio.sleep(0.05)
-        await handle.execute_update("approve", {"actor": "ann"})
+        async with asyncio.timeout(30):
+            while not world.votes:  # refused until it is up for decision
+                await asyncio.sleep(0.05)
+                with suppress(WorkflowUpdateFailedError):
+                    await handle.execute_update("approve", {"actor": "ann"})
         result = await handle.result()
         children = [f"{handle.id}/r{round}/{step}" for round in range(3) for step in ("prepare", "train", "evaluate")]
         for child in children:

@@ -63,12 +63,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LookAtStage:
-    """`rollout.look`: how the open stage does. ``over``: its time is, so this look decides."""
+    """`rollout.look`: how the open stage does. ``over``: its time is, and has been for ``late``."""
 
     run_id: UUID
     promotion: UUID
     traffic: UUID
     over: bool
+    late: timedelta = timedelta(0)
     patience: timedelta = PATIENCE
 
 

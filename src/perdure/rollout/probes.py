@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from perdure.messages.rollout import StageLook, Verdict
 from perdure.rollout.ports import Counts, ServingProcess
@@ -11,8 +12,10 @@ from perdure.spec.rollout import Probes
 QUANTILE = 0.95
 
 
-def probed(probes: Probes, counts: Counts, bounds: Sequence[float], *, over: bool) -> StageLook:
-    """What follows from *counts*; *bounds* are the upper ends of the latency buckets in milliseconds; *over*: the stage's time is.
+def probed(probes: Probes, counts: Counts, bounds: Sequence[float], *, over: bool, late: timedelta = timedelta(0)) -> StageLook:
+    """What follows from *counts*; *bounds* are the upper ends of the latency buckets in milliseconds.
+
+    *over*: the stage's time is, and has been for *late*.
 
     A limit is judged once enough requests came, and at the end by those that did.
     """
@@ -24,9 +27,14 @@ def probed(probes: Probes, counts: Counts, bounds: Sequence[float], *, over: boo
         return StageLook(verdict=Verdict.FAILED, reason=f"{'; '.join(broken)} ({seen})")
     if not over:
         return StageLook(verdict=Verdict.GO_ON, reason=seen)
-    if not enough and probes.too_few == "refuse":
-        return StageLook(verdict=Verdict.FAILED, reason=f"{candidate.requests:,} requests came, {probes.min_requests:,} are needed")
-    return StageLook(verdict=Verdict.PASSED, reason=seen if enough else f"{seen}: too few to judge by, and promote.probes.too_few is go_on")
+    if enough:
+        return StageLook(verdict=Verdict.PASSED, reason=seen)
+    needed = f"{candidate.requests:,} requests came, {probes.min_requests:,} are needed"
+    if probes.too_few == "go_on":
+        return StageLook(verdict=Verdict.PASSED, reason=f"{seen}: too few to judge by, and promote.probes.too_few is go_on")
+    if probes.too_few == "wait" and late < probes.wait:
+        return StageLook(verdict=Verdict.GO_ON, reason=needed)
+    return StageLook(verdict=Verdict.FAILED, reason=needed)
 
 
 def _broken(probes: Probes, counts: Counts, bounds: Sequence[float]) -> Iterator[str]:

@@ -79,7 +79,8 @@ class Probes(Part):
     max_latency_ratio: float | None = Field(None, gt=0, description="the same time over that of the released version")
     max_disagreement: float | None = Field(None, ge=0, le=1, description="share of a shadow's rows that it predicts otherwise")
     min_requests: int = Field(20, ge=1, description="requests before which a limit ends nothing, unless the stage is over")
-    too_few: Literal["go_on", "refuse"] = Field("go_on", description="what follows where fewer came until the end of a stage")
+    too_few: Literal["wait", "refuse", "go_on"] = Field("wait", description="what follows where fewer came until the end of a stage")
+    wait: Duration = duration("1d", "with `too_few: wait`, how long after the end of a stage more are waited for; then it fails")
 
 
 class Promote(Part):
