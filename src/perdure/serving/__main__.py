@@ -25,6 +25,7 @@ def main(settings: Settings) -> None:
         log_config=None,  # ours
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on who a proxy says is calling
         timeout_graceful_shutdown=10,
         backlog=2_048,
     )

@@ -57,6 +57,6 @@ def make_app(settings: Settings, opens: Opens = Service.open) -> FastAPI:
     async def metrics() -> Response:
         return Response(generate_latest(REGISTRY) + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    for router in (predict.router, inference.open_router, inference.router):
+    for router in (predict.router, inference.infer_router, inference.open_router, inference.router):
         app.router.routes += router.routes  # a router within a router would be searched twice at every request
     return app

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from perdure.errors import InvalidInput, ModelUnavailable, NotFound
 from perdure.serving.answering import Answer, Call
 from perdure.serving.reading import Column, Reader
-from perdure.serving.requests import Gate, answered, body_of, bounded, trace_of, unit_of
+from perdure.serving.requests import Direct, Gate, answered, body_of, bounded, trace_of, unit_of
 from perdure.serving.service import Service
 from perdure.serving.shelf import Loaded
 from perdure.web.problems import responses
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], dependencies=[Depends(Gate())])
+infer_router = APIRouter(prefix="/v2", tags=["open inference protocol"], dependencies=[Depends(Gate())], route_class=Direct)
 open_router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _INTEGERS = tuple(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 _TYPES = ("BOOL", "BYTES", *_INTEGERS, "FP16", "FP32", "FP64")
@@ -97,8 +98,8 @@ async def model_ready(model: str, request: Request, response: Response, version:
     return {"name": model, "ready": response.status_code != 503}
 
 
-@router.post("/models/{model}/infer", responses=responses(401, 403, 404, 500), openapi_extra=_BODY)
-@router.post("/models/{model}/versions/{version}/infer", responses=responses(401, 403, 404, 500), openapi_extra=_BODY)
+@infer_router.post("/models/{model}/infer", responses=responses(401, 403, 404, 500), openapi_extra=_BODY)
+@infer_router.post("/models/{model}/versions/{version}/infer", responses=responses(401, 403, 404, 500), openapi_extra=_BODY)
 async def infer(model: str, request: Request, version: str | None = None) -> Response:
     """Score rows, given by column."""
     service: Service = request.app.state.service

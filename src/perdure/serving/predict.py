@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from perdure.errors import InvalidInput
 from perdure.serving.answering import Answer, Call
 from perdure.serving.reading import Column, Reader
-from perdure.serving.requests import Gate, answered, body_of, bounded, trace_of, unit_of
+from perdure.serving.requests import Direct, Gate, answered, body_of, bounded, trace_of, unit_of
 from perdure.serving.service import Service
 from perdure.web.problems import responses
 
@@ -21,7 +21,7 @@ AHEAD = 60.0
 """Seconds by which a caller's clock may be ahead."""
 _ZONED = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 
-router = APIRouter(tags=["predict"], dependencies=[Depends(Gate())])
+router = APIRouter(tags=["predict"], dependencies=[Depends(Gate())], route_class=Direct)
 
 
 class Asked(BaseModel):
