@@ -32,7 +32,7 @@ from perdure.metadata.upgrade import upgrade
 from tests.servers import Stack
 from tests.serving.world import ROW, Served, trained
 
-TREES, TURNS, MODELS, SWITCHES = 200, 3, 50, 20
+TREES, TURNS, MODELS, SWITCHES = 200, 7, 50, 20
 CLIENT = Path(__file__).parent / "clients" / "http.py"
 QUIET = """
 from functools import partial
