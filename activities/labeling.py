@@ -11,7 +11,7 @@ from uuid import UUID
 from temporalio import activity
 
 from perdure.activities.guard import pulse, stop_if_asked
-from perdure.errors import Permanent
+from perdure.errors import Permanent, Transient
 from perdure.keys import canonical
 from perdure.labeling import manifest
 from perdure.labeling.agreement import Level
@@ -65,8 +65,18 @@ class LabelingActivities:
             snapshot_every=found.spec.snapshot_every,
             patience=asked.patience,
             labelstudio=found.spec.labelstudio is not None,
-            look=self._campaigns.tick(found.id) if asked.tasks is None else None,
+            look=self._first(found.id) if asked.tasks is None else None,
         )
+
+    def _first(self, campaign: UUID) -> Tick | None:
+        """The first look. None where it fails for a reason that lasts: the campaign is open, and its workflow looks again and again."""
+        try:
+            return self._campaigns.tick(campaign)
+        except Transient:
+            raise
+        except Exception:
+            activity.logger.exception("a campaign could not be looked at when it was opened", extra={"campaign": str(campaign)})
+            return None
 
     @activity.defn(name="labeling.import_tasks", no_thread_cancel_exception=True)
     def import_tasks(self, request: ImportTasks) -> TasksImported:

@@ -46,7 +46,7 @@ class Rollout:
         """*renew* continues the workflow as new where its history is long, and returns otherwise."""
         self._request, self._plan, self._renew = request, plan, renew
         self._at: Standing | None = None
-        self._poked = False
+        self._poked = self._entering = False
         self._skipped: tuple[UUID, str] | None = None  # a stage, and why its rest is skipped
         self.passed = ""  # how the last stage was passed
 
@@ -86,7 +86,11 @@ class Rollout:
             reason=passed,
             patience=self._request.patience,
         )
-        standing = await workflow.execute_activity_method(RolloutActivities.open, opening, **ROWS)
+        self._entering = True
+        try:
+            standing = await workflow.execute_activity_method(RolloutActivities.open, opening, **ROWS)
+        finally:
+            self._entering = False
         stop_if_cancelled()
         return standing
 
@@ -120,7 +124,8 @@ class Rollout:
             if experiment is not None and experiment.done():
                 return await experiment
             await self._renew()
-            pause = min(every, max(left, OFTEN / 10)) if left > timedelta(0) else every  # after its end more requests are waited for
+            # after its end more requests are waited for, perhaps a day: looked at less and less
+            pause = min(every, max(left, OFTEN / 10)) if left > timedelta(0) else min(SELDOM, max(every, -left / LOOKS))
             await _sleep(pause, lambda: self._poked or (experiment is not None and experiment.done()))
 
     async def _look(self, traffic: UUID, left: timedelta) -> StageLook:
@@ -148,6 +153,7 @@ class Rollout:
         return self.stage
 
     async def _said(self, name: str, command: Command) -> UUID:
+        await workflow.wait_condition(lambda: not self._entering)  # who sees a stage's row speaks of that stage
         at = self._at
         if at is None or at.traffic is None:
             raise Conflict("no stage is open now", remedy="`perdure show RUN` says where the promotion stands")

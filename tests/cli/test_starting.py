@@ -64,6 +64,10 @@ def test_steps() -> None:
 def test_a_cut_off_is_in_utc_unless_it_says_another_zone() -> None:
     assert cutoff("2026-10-01") == datetime(2026, 10, 1, tzinfo=UTC)
     assert cutoff("2026-10-01T02:00:00+02:00") == datetime(2026, 10, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["October", "0001-01-01T00:00:00+10:00", "9999-12-31T23:00:00-10:00"])
+def test_what_is_no_cut_off(text: str) -> None:
     with pytest.raises(InvalidInput, match="no time") as refused:
-        cutoff("October")
+        cutoff(text)
     assert refused.value.field == "--cutoff"

@@ -6,8 +6,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from fastapi import APIRouter
 
 from perdure.messages.rollout import TrafficKind
+from perdure.serving.requests import Direct
 from tests.serving.conftest import Asking
 from tests.serving.world import ROW, Served, trained
 
@@ -97,3 +99,12 @@ async def test_only_versions_that_may_answer_have_addresses(client: Asking, serv
     served.end_traffic(name)
     assert await statuses() == [404, 200, 404, 404]
     assert (await client.get("/v2/models/nobody/ready")).status_code == 404
+    asked = [(await client.post(f"/v2/models/{name}/infer?version={number}", json=inputs)).status_code for number in (1, 2)]
+    assert asked == [404, 200]
+
+
+def test_a_direct_route_is_none_for_what_it_would_not_read() -> None:
+    async def wants_a_body(model: str, body: dict[str, str]) -> None: ...
+
+    with pytest.raises(TypeError, match="takes more"):
+        APIRouter(route_class=Direct).post("/{model}")(wants_a_body)

@@ -39,6 +39,7 @@ TYPES = (
 @example(text="2024-02-29T23:59:60")
 @example(text="2024-02-29T10:00:00.5")
 @example(text="2026-10-25T00:30:00Z")
+@example(text="2024-03-31T00:30:00+01:60")
 def test_the_short_way_to_a_time_reads_what_the_long_one_does(dtype: Any, text: str) -> None:
     wanted = parse_temporal(pl.Series("at", [text, None], dtype=pl.String), dtype)
     reader = Reader([{"name": "at", "dtype": str(dtype)}])

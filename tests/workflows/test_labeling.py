@@ -290,6 +290,28 @@ async def test_tasks_that_are_added_later_are_imported(world: World) -> None:
         assert (await campaign.handle.result())["complete"]
 
 
+async def test_a_campaign_opens_whatever_becomes_of_its_first_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = world.campaigns
+    looks: list[UUID] = []
+
+    def tick(campaign: UUID, limit: int = 500) -> Any:
+        looks.append(campaign)
+        if len(looks) == 1:
+            raise RuntimeError("a task that nobody foresaw")
+        return type(rows).tick(rows, campaign, limit)
+
+    monkeypatch.setattr(rows, "tick", tick)
+    async with world.working():
+        name = uuid4().hex[:8]
+        request = {"campaign": name, "spec": SPEC, "requested_by": "ann"}
+        handle = await world.client.start_workflow("LabelingCampaign", request, id=f"campaign/{name}", task_queue=MAIN)
+        campaign = Campaign(world, name, handle)
+        await campaign.until(lambda progress: progress["stage"] == "open" and progress["tick"] is not None)
+        assert looks == [campaign.id] * 2
+        await update(campaign, "close", actor="ann")
+        await handle.result()
+
+
 async def test_a_worker_that_dies_in_a_tick_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first attempt commits its decisions, and its answer is lost with it."""
     rows = world.campaigns

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from perdure.messages.jobs import Submission
 _MARK = "PERDURE_PROCESS"  # its scratch folder, in its environment and in that of everything it starts
 _MAX_RSS = 1 << 30  # bytes; a process that has grown beyond it is not used again
 _LOOK = 0.5  # seconds between looks whether it still lives
+_GONE = 5.0  # seconds within which what is killed is gone, unless the kernel holds it
 
 
 class JobProcess:
@@ -140,11 +142,23 @@ def _drain(fd: int, output: Callable[[bytes], None]) -> bool:
 
 
 def kill_below(scratch: Path) -> None:
-    """Kill what was started by a process with this scratch folder, or one below it, and has left its group. Linux only."""
+    """Kill what was started by a process with this scratch folder, or one below it, and has left its group; see it gone. Linux only."""
+    end = time.monotonic() + _GONE
+    while (left := _below(scratch)) and time.monotonic() < end:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _below(scratch: Path) -> list[int]:
+    """Processes that live and were started with this scratch folder, or one below it. One that is ending has no environment any more."""
     mark = f"{_MARK}={scratch}".encode()
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if any(entry == mark or entry.startswith(mark + b"/") for entry in (folder / "environ").read_bytes().split(b"\0")):
-                os.kill(int(folder.name), signal.SIGKILL)
+                found.append(int(folder.name))
         except OSError:
             continue  # gone, or another user's
+    return found

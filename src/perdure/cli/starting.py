@@ -77,9 +77,9 @@ def cutoff(text: str, option: str = "--cutoff") -> datetime:
     """The time that *text* names, in UTC unless it says another zone: rows have no zone of whoever starts a run. Raises InvalidInput."""
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as err:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError) as err:  # the latter: outside the years 1 to 9999 in UTC
         raise InvalidInput(f"{text!r} is no time", field=option, remedy="write it as 2026-11-22 or 2026-11-22T16:05:00+01:00") from err
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def step(name: str | None) -> StepKind | None:

@@ -17,11 +17,12 @@ def probed(probes: Probes, counts: Counts, bounds: Sequence[float], *, over: boo
 
     *over*: the stage's time is, and has been for *late*.
 
-    A limit is judged once enough requests came, and at the end by those that did.
+    A limit is judged once enough requests came, and once no more are waited for by those that did.
     """
     candidate = counts.candidate
     enough = candidate.requests >= probes.min_requests
-    broken = list(_broken(probes, counts, bounds)) if candidate.requests and (enough or over) else []
+    waits = not enough and (not over or (probes.too_few == "wait" and late < probes.wait))
+    broken = list(_broken(probes, counts, bounds)) if candidate.requests and not waits else []
     seen = f"{candidate.requests:,} requests, {candidate.errors:,} failed"
     if broken:
         return StageLook(verdict=Verdict.FAILED, reason=f"{'; '.join(broken)} ({seen})")
@@ -30,11 +31,12 @@ def probed(probes: Probes, counts: Counts, bounds: Sequence[float], *, over: boo
     if enough:
         return StageLook(verdict=Verdict.PASSED, reason=seen)
     needed = f"{candidate.requests:,} requests came, {probes.min_requests:,} are needed"
+    if waits:
+        return StageLook(verdict=Verdict.GO_ON, reason=needed)
     if probes.too_few == "go_on":
         return StageLook(verdict=Verdict.PASSED, reason=f"{seen}: too few to judge by, and promote.probes.too_few is go_on")
-    if probes.too_few == "wait" and late < probes.wait:
-        return StageLook(verdict=Verdict.GO_ON, reason=needed)
-    return StageLook(verdict=Verdict.FAILED, reason=needed)
+    waited = ", and promote.probes.wait is over" if probes.too_few == "wait" else ""
+    return StageLook(verdict=Verdict.FAILED, reason=needed + waited)
 
 
 def _broken(probes: Probes, counts: Counts, bounds: Sequence[float]) -> Iterator[str]:

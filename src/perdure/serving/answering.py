@@ -152,7 +152,7 @@ class Answering:
 
     def answered(self, version: Loaded, batch: Batch) -> None:
         """Count and keep what was just answered, then let shadows score it."""
-        now, at, predicted = time.perf_counter(), 0, batch.lists["prediction"]
+        at, predicted = 0, batch.lists["prediction"]
         named = bool(version.predictor.classes)
         loop = asyncio.get_running_loop()
         for entry in batch.entries:
@@ -161,14 +161,14 @@ class Answering:
             if entry.answer.cancelled():
                 continue  # it came too late, and is counted as failed
             told: _Told = entry.told
-            self._counts.answered(_by(version, told.role, told.row), entry.rows, now - entry.started, mine if named else None)
+            self._counts.answered(_by(version, told.role, told.row), entry.rows, batch.ended - entry.started, mine if named else None)
             if told.shadow is not None:
                 loop.call_soon(self._shadow, version, entry, mine)
-        self._record(version, batch, now)
+        self._record(version, batch)
 
     def shadowed(self, version: Loaded, batch: Batch) -> None:
         """Count and keep what a shadow says, and where it disagrees."""
-        now, at, predicted = time.perf_counter(), 0, batch.lists["prediction"]
+        at, predicted = 0, batch.lists["prediction"]
         named = bool(version.predictor.classes)
         for entry in batch.entries:
             mine = predicted[at : at + entry.rows]
@@ -176,10 +176,10 @@ class Answering:
             if entry.answer.cancelled():
                 continue
             by = _by(version, SHADOW, entry.told.row)
-            self._counts.answered(by, entry.rows, now - entry.started, mine if named else None)
+            self._counts.answered(by, entry.rows, batch.ended - entry.started, mine if named else None)
             if different := sum(not _agree(one, other) for one, other in zip(mine, entry.told.answered, strict=True)):
                 self._counts.disagreed(by, different)
-        self._record(version, batch, now)
+        self._record(version, batch)
 
     def _shadow(self, version: Loaded, entry: Entry, answered: list[Any]) -> None:
         told: _Told = entry.told
@@ -206,7 +206,7 @@ class Answering:
 
         scored.add_done_callback(ended)
 
-    def _record(self, version: Loaded, batch: Batch, now: float) -> None:
+    def _record(self, version: Loaded, batch: Batch) -> None:
         if self._recorder is None:
             return
         roles = {entry.told.role for entry in batch.entries}
@@ -227,7 +227,7 @@ class Answering:
                     ],
                     units=[each.call.unit for each in told for _ in each.requests],
                     traces=[each.call.trace for each in told for _ in each.requests],
-                    latencies=[1000 * (now - entry.started) for entry in entries for _ in range(entry.rows)],
+                    latencies=[1000 * (batch.ended - entry.started) for entry in entries for _ in range(entry.rows)],
                     policy=self._policy(version.model, version.predictor.about.get("personal", ())),
                     unit_column=next((each.unit_column for each in told if each.unit_column is not None), None),
                 )

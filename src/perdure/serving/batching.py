@@ -42,12 +42,16 @@ class Entry:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Batch:
-    """What was scored together: raw rows, their scores, and whose they are. ``lists`` are the scores by column as Python has them."""
+    """What was scored together: raw rows, their scores, and whose they are. ``lists`` are the scores by column as Python has them.
+
+    ``ended`` is when they were there: counting comes after answering, which takes its time.
+    """
 
     entries: list[Entry]
     rows: pl.DataFrame
     scores: pl.DataFrame
     lists: dict[str, list[Any]]
+    ended: float = field(default_factory=time.perf_counter)
 
 
 class Batcher:

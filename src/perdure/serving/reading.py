@@ -28,7 +28,7 @@ _INTEGERS = {
 }
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _LOCAL = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
-_ZONED = re.compile(rf"{_LOCAL.pattern}(Z|[+-]\d\d:\d\d)")
+_ZONED = re.compile(rf"{_LOCAL.pattern}(Z|[+-]\d\d:[0-5]\d)")
 
 
 class Unfit(ValueError):

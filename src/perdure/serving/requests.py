@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import Request, Response
@@ -37,8 +38,15 @@ class Gate(HTTPBearer):
 class Direct(APIRoute):
     """A route as FastAPI describes it, called without what FastAPI does anew at every request.
 
-    For functions that take parts of the path and the request, which they read themselves, and answer with a response.
+    For functions that take parts of the path, texts of the query and the request, which they read themselves, and answer with a response.
     """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        takes = self.dependant
+        if takes.header_params or takes.cookie_params or takes.body_params or any(each.dependencies for each in takes.dependencies):
+            raise TypeError(f"{path} takes more than parts of the path and texts of the query")
+        self._asked = [(each.name, each.alias) for each in takes.query_params]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Errors are those of any route."""
@@ -49,7 +57,8 @@ class Direct(APIRoute):
         for each in self.dependant.dependencies:
             assert each.call is not None
             await each.call(request)
-        response = await self.endpoint(**request.path_params, request=request)
+        asked = {name: request.query_params.get(alias) for name, alias in self._asked}
+        response = await self.endpoint(**asked, **request.path_params, request=request)
         await response(scope, receive, send)
 
 

@@ -78,7 +78,7 @@ class Probes(Part):
     max_latency_ms: float | None = Field(None, gt=0, description="milliseconds within which 95 % of its requests are answered")
     max_latency_ratio: float | None = Field(None, gt=0, description="the same time over that of the released version")
     max_disagreement: float | None = Field(None, ge=0, le=1, description="share of a shadow's rows that it predicts otherwise")
-    min_requests: int = Field(20, ge=1, description="requests before which a limit ends nothing, unless the stage is over")
+    min_requests: int = Field(20, ge=1, description="requests before which a limit ends nothing, unless no more are waited for")
     too_few: Literal["wait", "refuse", "go_on"] = Field("wait", description="what follows where fewer came until the end of a stage")
     wait: Duration = duration("1d", "with `too_few: wait`, how long after the end of a stage more are waited for; then it fails")
 

@@ -33,8 +33,8 @@ from perdure.metadata.repository.measuring import ended, measure
 from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
 
-IDLE = timedelta(minutes=1)  # between looks that nobody asked for: a lost poke costs no more than that
-ASLEEP = timedelta(hours=1)  # the same, of a campaign in which nothing has happened since the last look
+IDLE = timedelta(minutes=1)  # between looks that nobody asked for
+ASLEEP = timedelta(hours=1)  # the same, of a campaign in which nothing has happened since the last look: what happens pokes it
 
 
 class CampaignRows(PlainCampaignRows):
