@@ -41,6 +41,7 @@ def make_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; any viewer reads /openapi.json
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(BodyLimit, most=settings.gateway.max_body, streamed=imports.STREAMED)
     problems.install(app)

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, LiteralString, ParamSpec, TypeVar
 
 import psycopg
-from psycopg.rows import namedtuple_row
 from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -91,14 +90,14 @@ class Database:
         self.engine.dispose()
 
 
-def ask(session: Session, *statements: tuple[LiteralString, dict[str, Any]]) -> list[list[Any]]:
-    """The named rows of each statement in the transaction of *session*. They are sent at once, and done one after the other.
+def ask(session: Session, *statements: tuple[LiteralString, dict[str, Any]]) -> list[list[tuple[Any, ...]]]:
+    """The rows of each statement in the transaction of *session*. They are sent at once, and done one after the other.
 
     For what every label pays for: SQLAlchemy would double its price, and to wait for each result costs more. Raises psycopg's errors.
     """
     connection: psycopg.Connection[Any] = session.connection().connection.driver_connection  # type: ignore[assignment]
     with connection.pipeline():
-        cursors = [connection.cursor(row_factory=namedtuple_row).execute(query, values) for query, values in statements]
+        cursors = [connection.execute(query, values) for query, values in statements]
     return [cursor.fetchall() for cursor in cursors]
 
 

@@ -36,7 +36,13 @@ def make_app(settings: Settings, opens: Opens = Service.open) -> FastAPI:
 
     registry = CollectorRegistry()
     app = FastAPI(
-        title="Perdure serving", version=version("perdure"), description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Perdure serving",
+        version=version("perdure"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(BodyLimit, most=settings.serving.max_body)
     problems.install(app, lambda request, status: request.app.state.service.counts.refused.update((status,)))

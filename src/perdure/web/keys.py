@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Keys:
     def __init__(self, lookup: Callable[[str], Awaitable[Key | None]], seconds: float = FRESH_SECONDS, *, away: float = 0.0) -> None:
         self._lookup, self._seconds, self._away = lookup, seconds, away
         self._known: dict[str, tuple[float, Key | None]] = {}
+        self._looks: dict[str, asyncio.Task[Key | None]] = {}  # that are on their way: one for all who call meanwhile
 
     def forget(self, secret: str) -> None:
         """Look this one up again."""
@@ -47,7 +49,7 @@ class Keys:
         at, key = self._known.get(digest, (0.0, None))
         if not at or now - at > self._seconds:
             try:
-                key = await self._lookup(digest)
+                key = await self._look(digest)
             except Transient:
                 if key is None or now - at > self._away:
                     raise
@@ -58,6 +60,13 @@ class Keys:
         if key is None or not key.opens(datetime.now(UTC)):
             return None
         return Caller(principal=key.principal, scopes=frozenset(key.scopes))
+
+    async def _look(self, digest: str) -> Key | None:
+        look = self._looks.get(digest)
+        if look is None:
+            look = self._looks[digest] = asyncio.ensure_future(self._lookup(digest))
+            look.add_done_callback(lambda _: self._looks.pop(digest))
+        return await asyncio.shield(look)  # a caller who goes does not end it for the others
 
 
 async def bearer(keys: Keys, authorization: str, scope: str) -> Caller:

@@ -190,7 +190,7 @@ class AnswerRows(Rows):
     def _read(self, session: Session, campaign: UUID, answers: Sequence[Incoming]) -> _Batch:
         """The campaign's end is held off first, then the tasks are held: what is read after that stays so."""
         keys = sorted({answer.task for answer in answers})
-        principals = {identity(self._tenant, "labeler", answer.labeler): answer.labeler for answer in answers}
+        principals = {identity(self._tenant, "labeler", name): name for name in {answer.labeler for answer in answers}}
         given = {
             "campaign": campaign,
             "tasks": [identity(campaign, key) for key in keys],
@@ -210,17 +210,10 @@ class AnswerRows(Rows):
         )
         if not owner:
             raise NotFound(f"there is no campaign {campaign}", field="campaign")
+        [(name, spec, spec_sha256, campaign_state, workflow_id)] = owner
         tasks = {
-            each.key: _Task(
-                id=each.id,
-                key=each.key,
-                state=TaskState(each.state),
-                overlap=each.overlap,
-                gold=each.gold,
-                valid=each.n_valid,
-                skips=each.n_skip,
-            )
-            for each in found
+            key: _Task(id=id, key=key, state=TaskState(state), overlap=overlap, gold=gold, valid=valid, skips=skips)
+            for id, key, state, overlap, gold, valid, skips in found
         }
         if any(answer.deleted for answer in answers):  # nothing else takes back an opinion of a task that is decided
             kept = adjudicated(session, {task.id for task in tasks.values() if task.state is TaskState.DECIDED})
@@ -235,19 +228,18 @@ class AnswerRows(Rows):
             known, judged = ask(session, (_LABELERS_HELD, {"ids": ids}), (_JUDGED, {"tasks": gold, "labelers": ids}))
         return _Batch(
             campaign=campaign,
-            name=owner[0].name,
-            spec=self._spec(owner[0].spec_sha256, owner[0].spec),
-            state=CampaignState(owner[0].state),
-            workflow_id=owner[0].workflow_id,
+            name=name,
+            spec=self._spec(spec_sha256, spec),
+            state=CampaignState(campaign_state),
+            workflow_id=workflow_id,
             tasks=tasks,
             labelers={
-                row.principal: _Labeler(id=row.id, status=status, before=status, right=row.gold_right, wrong=row.gold_wrong)
-                for row in known
-                for status in (LabelerStatus(row.status),)
+                principal: _Labeler(id=id, status=LabelerStatus(status), before=LabelerStatus(status), right=right, wrong=wrong)
+                for id, principal, status, right, wrong in known
             },
-            judged={(row.task_id, row.labeler_id) for row in judged},
+            judged=set(judged),
             given=_given(earlier, tasks.values(), answers),
-            held={(row.id, row.lease_token) for row in held},
+            held=set(held),
         )
 
     def _spec(self, digest: str, raw: Json) -> Campaign:
@@ -381,11 +373,11 @@ def _given(rows: Iterable[Any], tasks: Iterable[_Task], answers: Sequence[Incomi
     stood = {task.id for task in tasks}
     wanted = {_name(answer.source, answer.source_key) for answer in answers}
     given = _Given()
-    for row in rows:
-        name = _name(row.source, row.source_key)
-        if row.task_id in stood or name in wanted:
-            answer = Earlier(id=row.id, status=S(row.status), source_key=name, revision=row.revision, event_time=row.event_time)
-            given.add(row.task_id, row.labeler_id, answer)
+    for id, task, labeler, source, source_key, revision, event_time, status in rows:
+        name = _name(source, source_key)
+        if task in stood or name in wanted:
+            answer = Earlier(id=id, status=S(status), source_key=name, revision=revision, event_time=event_time)
+            given.add(task, labeler, answer)
     return given
 
 
