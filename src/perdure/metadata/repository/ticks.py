@@ -33,8 +33,10 @@ from perdure.metadata.repository.measuring import ended, measure
 from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.requeue import requeue_blocked
 
-IDLE = timedelta(minutes=1)  # between looks that nobody asked for
-ASLEEP = timedelta(hours=1)  # the same, of a campaign in which nothing has happened since the last look: what happens pokes it
+# Between looks that nobody asked for: what happens pokes the campaign, so they are for what was poked and not done.
+IDLE = timedelta(minutes=1)  # something was decided just now
+WAITING = timedelta(minutes=10)  # tasks wait for people, or an import for its manifest
+ASLEEP = timedelta(hours=6)  # nothing waits
 
 
 class CampaignRows(PlainCampaignRows):
@@ -71,7 +73,7 @@ class CampaignRows(PlainCampaignRows):
             open=unfinished,
             state=row.state,
             over=over,
-            next_look=IDLE if decided.looked else ASLEEP,
+            next_look=IDLE if decided.looked else WAITING if unfinished or imports else ASLEEP,
             due=min((each for each in ahead if each is not None), default=None),
             more=decided.looked >= limit or lowered or assisted or failed,
             imports=imports if row.state is not CampaignState.CLOSED else [],
