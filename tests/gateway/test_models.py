@@ -57,10 +57,11 @@ async def test_over_http(client: httpx.AsyncClient, people: People, life: Life) 
         assert response.status_code == status, response.text
         return response.json()
 
+    then = (life.released + 7 * DAY).isoformat()
     assert [each["serves"] for each in (await get("/models"))["models"] if each["model"] == life.model] == [2]
+    assert [each["serves"] for each in (await get("/models", at=then))["models"] if each["model"] == life.model] == [1]
     model = await get(f"/models/{life.model}")
     assert ([each["number"] for each in model["versions"]], model["history"]["drift_events"]) == ([2, 1], 5)
-    then = (life.released + 7 * DAY).isoformat()
     assert [row["version"] for row in (await get(f"/models/{life.model}", at=then))["history"]["serving"]] == [1]
     lineage = await get(f"/models/{life.model}/lineage", at=(life.canary + DAY / 2).isoformat())
     assert (lineage["lineage"]["number"], [row["role"] for row in lineage["serving"]]) == (1, ["release", "canary"])
@@ -127,7 +128,9 @@ async def test_the_pages(
 ) -> None:
     async with person(browser, process.url, database, "vera", "model:read", "campaign:read", **more) as vera:
         page = vera.page
-        await vera.go("/models")
+        await vera.go(f"/models?at={(life.released + 7 * DAY).strftime('%Y-%m-%dT%H:%M')}")
+        await expect(page.get_by_role("row", name=life.model)).to_contain_text("v1")
+        await page.get_by_role("link", name="Now").click()
         await expect(page.get_by_role("row", name=life.model)).to_contain_text("v2")
         await page.get_by_role("link", name=life.model).click()
         await expect(page.get_by_role("heading", name=life.model)).to_be_visible()

@@ -32,6 +32,8 @@ class Life:
         self.released, self.canary, self.switched = start, start + 9 * DAY, start + 10 * DAY
         with world.database.transaction() as session:
             mine = update(t.Release).where(t.Release.tenant == world.database.tenant)
+            for version, trained in ((one.id, start - DAY), (two.id, self.canary - DAY)):
+                session.execute(update(t.ModelVersion).where(t.ModelVersion.id == version).values(created_at=trained))
             session.execute(mine.where(t.Release.model_version_id == one.id).values(since=start, until=self.switched))
             session.execute(mine.where(t.Release.model_version_id == two.id).values(since=self.switched))
             promotion = session.query(t.Promotion).where(t.Promotion.model_version_id == two.id).one()

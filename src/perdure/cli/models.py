@@ -13,11 +13,12 @@ from perdure.cli.people import Actor, person
 
 PANEL = "Models"
 TRIES = 3
+At = Annotated[str | None, typer.Option(help="As it was then: a date or time (ISO 8601), local unless it has an offset.")]
 models = typer.Typer(help="List models; show one with its versions and releases.", invoke_without_command=True)
 
 
 @models.callback()
-def list_models(ctx: typer.Context, as_json: Json = False) -> None:
+def list_models(ctx: typer.Context, at: At = None, as_json: Json = False) -> None:
     """List models, what serves of each and since when."""
     if ctx.invoked_subcommand is not None:
         return
@@ -26,7 +27,7 @@ def list_models(ctx: typer.Context, as_json: Json = False) -> None:
     from perdure.metadata.queries import list_models as find
 
     with Database.open(read_settings()) as database:
-        found = find(database)
+        found = find(database, moment(at))
     if as_json:
         emit(found)
     else:
@@ -41,10 +42,7 @@ def list_models(ctx: typer.Context, as_json: Json = False) -> None:
 @models.command("show")
 def show_model(
     name: Annotated[str, typer.Argument(help="The model.")],
-    at: Annotated[
-        str | None,
-        typer.Option(help="As it was then: a date or time (ISO 8601), local unless it has an offset."),
-    ] = None,
+    at: At = None,
     as_json: Json = False,
 ) -> None:
     """Show a model: its versions, its releases, and who released them."""
@@ -114,10 +112,7 @@ def predict(
 
 def lineage(
     model: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]|PREDICTION", help="A model, one version of it, or a prediction's id.")],
-    at: Annotated[
-        str | None,
-        typer.Option(help="As it was then: a date or time (ISO 8601), local unless it has an offset."),
-    ] = None,
+    at: At = None,
     as_json: Json = False,
 ) -> None:
     """Tell what a model was made of, who released it when, and what else took part in serving.
@@ -250,7 +245,7 @@ def moment(text: str | None, option: str = "--at") -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError as err:
+    except (ValueError, OverflowError) as err:
         from perdure.errors import InvalidInput
 
         raise InvalidInput(f"{text!r} is no time", field=option, remedy="write it as 2026-11-22 or 2026-11-22T16:05:00+01:00") from err

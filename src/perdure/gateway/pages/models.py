@@ -17,12 +17,14 @@ from perdure.metadata.queries import list_models, model_history, show_model
 
 router = pages()
 ROWS = 20  # of each table
+At = Annotated[str, Query(max_length=40)]
 
 
 @router.get("/models")
-async def models(visitor: ModelReading, shared: Shared) -> Response:
+async def models(visitor: ModelReading, shared: Shared, at: At = "") -> Response:
     """All models."""
-    return page("models.html", visitor=visitor, models=await shared.call(list_models, shared.database))
+    then = moment(at)
+    return page("models.html", visitor=visitor, models=await shared.call(list_models, shared.database, then), at=then)
 
 
 @router.get("/models/{model}")
@@ -30,7 +32,7 @@ async def model(
     model: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")],
     visitor: ModelReading,
     shared: Shared,
-    at: Annotated[str, Query(max_length=40)] = "",
+    at: At = "",
 ) -> Response:
     """Who served when, what drifted, what was decided, what users said."""
     then = moment(at)

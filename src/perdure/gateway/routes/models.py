@@ -52,9 +52,9 @@ class LineageView(BaseModel):
 
 
 @router.get("/models", responses=responses(401, 403))
-async def models(caller: ModelReader, shared: Shared) -> ModelList:
+async def models(caller: ModelReader, shared: Shared, at: At = None) -> ModelList:
     """All models, what serves of each and since when."""
-    return ModelList(models=await shared.call(list_models, shared.database))
+    return ModelList(models=await shared.call(list_models, shared.database, at))
 
 
 @router.get("/models/{model}", responses=responses(401, 403, 404))

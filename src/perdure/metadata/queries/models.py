@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from perdure.errors import NotFound
@@ -85,12 +85,14 @@ class PipelineSummary:
     last_state: str | None
 
 
-def list_models(db: Database) -> list[ModelSummary]:
-    """All models, by name."""
+def list_models(db: Database, at: datetime | None = None) -> list[ModelSummary]:
+    """All models that there are, or were by then, by name."""
     count, newest = func.count(t.ModelVersion.id), func.max(t.ModelVersion.number)
     query = select(t.ModelVersion.model, count, newest).where(t.ModelVersion.tenant == db.tenant).group_by(t.ModelVersion.model)
+    if at is not None:
+        query = query.where(t.ModelVersion.created_at <= at)
     with db.transaction() as session:
-        serving = {row["model"]: row for row in _history(session, db, release_history.c.until.is_(None))}
+        serving = {row["model"]: row for row in _history(session, db, _serves(at))}
         return [
             ModelSummary(
                 model=model,
@@ -259,14 +261,18 @@ def _shown(row: Any) -> Json:
 
 
 def _answering(session: Session, db: Database, model: str, at: datetime | None) -> int:
-    view = release_history.c
-    then = view.until.is_(None) if at is None else (view.since <= at) & or_(view.until.is_(None), view.until > at)
-    found = _history(session, db, (view.model == model) & then)
+    found = _history(session, db, (release_history.c.model == model) & _serves(at))
     if found:
         return int(found[0]["version"])
     if at is None:
         raise records.unknown_model(session, db.tenant, model)
     raise NotFound(f"no version of {model!r} served at {at.isoformat()}", field="at", remedy="`perdure models MODEL` shows its releases")
+
+
+def _serves(at: datetime | None) -> ColumnElement[bool]:
+    """Releases that are open, or were then."""
+    view = release_history.c
+    return view.until.is_(None) if at is None else (view.since <= at) & or_(view.until.is_(None), view.until > at)
 
 
 def _edges(session: Session, artifact: UUID) -> list[Json]:
