@@ -51,4 +51,4 @@ def test_tables_and_the_configuration_are_current() -> None:
     fields = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert fields | {"drift_share"} == set(Drift.model_fields)
     receiver = yaml.safe_load(next(each for each in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)))["receivers"][1]
-    assert receiver["webhook_configs"][0]["url"].endswith("/v1/hooks/prometheus/alertmanager")
+    assert receiver["webhook_configs"][0]["url"].endswith("/v1/hooks/prometheus")

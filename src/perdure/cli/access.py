@@ -53,7 +53,7 @@ def create_key(
 ) -> None:
     """Make a key, and print it: it is kept nowhere.
 
-    Scopes: campaign:write, campaign:read, label, adjudicate, promote:approve, admin.
+    Scopes: campaign:write, campaign:read, label, adjudicate, promote:approve, predict, events:write, outcomes:write, model:read, admin.
     """
     from perdure.cli.clients import read_settings
     from perdure.metadata.database import Database

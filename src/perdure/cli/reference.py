@@ -72,7 +72,8 @@ def _options(command: Any) -> list[str]:
         if option.param_type_name != "option" or option.hidden or option.name in ("install_completion", "show_completion"):
             continue
         names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
-        default = f" Default: {option.default}." if isinstance(option.default, int) and not isinstance(option.default, bool) else ""
+        told = isinstance(option.default, int | float | str) and not isinstance(option.default, bool) and option.default != ""
+        default = f" Default: {option.default}." if told else ""
         lines.append(f"- {names}: {_text(option.help)}{default}")
     return lines
 

@@ -17,7 +17,7 @@ def up(
     only: Annotated[list[str] | None, typer.Option("--only", help="Start only this service; may be repeated.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Start Postgres, S3, Temporal, MLflow, Ray and workers on this machine.
+    """Start Postgres, S3, Temporal, MLflow, Ray, workers, reconciler, relay, gateway and serving on this machine.
 
     Nothing happens where they run already. The first start fetches or builds the servers; those that the settings name
     elsewhere are used, not started.
