@@ -73,6 +73,7 @@ class Controller:
             if answer.outcome is not Outcome.NOTHING:
                 self.actions.append((hour, answer.reason))
                 self._history.insert(0, Past(at=at, automatic=True, helped=False, finished_at=at))
+                self._open = [each for each in self._open if each.id not in answer.episodes]  # an action that does not help ends them
 
 
 def said(simulation: Simulation, hours: int, planted: Drift | None = None) -> Iterator[tuple[int, dict[str, tuple[bool, float]]]]:

@@ -209,8 +209,12 @@ class RetrainingController:
     @snooze.validator
     def _may_snooze(self, snooze: Snooze) -> None:
         self._may_change(snooze.actor, snooze.reason)
-        if snooze.until is not None and snooze.until.tzinfo is None:
-            raise InvalidInput("a time with its zone is needed", field="until", remedy='write {"until": "2027-01-31T12:00:00Z"}')
+        if snooze.until is not None and (snooze.until.tzinfo is None or not 1970 <= snooze.until.year <= 9000):
+            raise InvalidInput(
+                "a time with its zone is needed, between the years 1970 and 9000",
+                field="until",
+                remedy='write {"until": "2027-01-31T12:00:00Z"}',
+            )
 
     def _may_change(self, actor: str, reason: str) -> None:
         if not actor.strip():

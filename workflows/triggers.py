@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, WorkflowIDReusePolicy
@@ -41,7 +42,8 @@ class Backfill:
     async def run(self, request: BackfillRequest) -> BackfillResult:
         """How many runs there were. One that fails ends nothing; one that there was before is left alone."""
         done, failed = request.done, request.failed
-        for cutoff in request.cutoffs[done : done + RUNS_PER_EXECUTION]:
+        for named in request.cutoffs[done : done + RUNS_PER_EXECUTION]:
+            cutoff = named.astimezone(UTC) if named.tzinfo is not None else named.replace(tzinfo=UTC)
             asked = RunRequest(pipeline=request.pipeline, version=request.version, requested_by=request.requested_by, cutoff=cutoff)
             try:
                 await workflow.execute_child_workflow(

@@ -285,6 +285,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["model_version_id"], ["model_version.id"], name=op.f("fk_serving_window_model_version_id")),
         sa.PrimaryKeyConstraint("instance_id", "model_version_id", "role", "by_id", "minute", name=op.f("pk_serving_window")),
     )
+    op.create_index(op.f("ix_serving_window_minute"), "serving_window", ["minute"], unique=False)
     op.create_index(op.f("ix_serving_window_model_version_id_minute"), "serving_window", ["model_version_id", "minute"], unique=False)
     op.create_table(
         "experiment",
@@ -394,6 +395,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_experiment_tenant_model_started_at"), table_name="experiment")
     op.drop_table("experiment")
     op.drop_index(op.f("ix_serving_window_model_version_id_minute"), table_name="serving_window")
+    op.drop_index(op.f("ix_serving_window_minute"), table_name="serving_window")
     op.drop_table("serving_window")
     op.drop_index(op.f("ix_batch_inference_model_version_id"), table_name="batch_inference")
     op.drop_table("batch_inference")

@@ -75,7 +75,8 @@ class Relay:
         """A batch of old rows; the next one at once where there may be more."""
         if now - self._swept < SWEEP:
             return 0
+        self._swept = now  # also where it fails: pokes go first
         swept = self._sweeper.sweep()
-        if swept == 0:
-            self._swept = now
+        if swept:
+            self._swept = now - SWEEP
         return swept

@@ -234,6 +234,42 @@ def test_a_training_that_did_not_help_doubles_the_cooldown(world: World) -> None
     assert "2 times as long since 1 in a row did not help" in look.waits[0]
 
 
+def test_drift_that_goes_on_after_a_training_that_did_not_help_is_confirmed_anew(world: World) -> None:
+    model = Model(world, spec(cooldown="0s", max_per_day=9, max_per_30d=9))
+    model.confirmed()
+    [start] = model.rows.look(MODEL).starts
+    model.rows.failed(start.decision, {"type": "StoreUnavailable"})
+    assert [each.state for each in model.episodes()] == [EpisodeState.CLOSED]
+    model.confirmed(4, 5)
+    assert not model.rows.look(MODEL).starts
+    model.confirmed(6)
+    [again] = model.rows.look(MODEL).starts
+    assert again.workflow_id != start.workflow_id
+    model.ends(again.workflow_id, released=False)
+    model.rows.look(MODEL)
+    assert [each.state for each in model.episodes()] == [EpisodeState.CLOSED] * 2
+
+
+def test_a_training_that_came_to_the_version_that_serves_did_not_help(model: Model) -> None:
+    model.confirmed()
+    [start] = model.rows.look(MODEL).starts
+    promotion = model.world.promotion(model.world.run(start.workflow_id.rpartition("/")[2], spec=model.pipeline))
+    p = t.Promotion
+    model.change(update(p).where(p.id == promotion.id).values(state=t.PromotionState.RELEASED, closed_at=NOW))
+    model.world.runs.close(model.world.steps.step(promotion.id).run_id, RunState.SUCCEEDED, None)
+    model.rows.look(MODEL)
+    [act] = model.acts()
+    assert (act.result, act.helped) == ("unchanged", False)
+
+
+def test_outcomes_are_counted_as_far_as_a_training_needs_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("perdure.metadata.repository.situations.labels_since", lambda *args, outcomes=0: asked.append(outcomes) or 0)
+    for least in (0, 7):
+        Model(world, spec(min_new_labels=least)).rows.look(MODEL)
+    assert asked == [0, 7]
+
+
 def test_the_budget_is_spent(world: World) -> None:
     model = Model(world, spec(max_per_day=1, max_per_30d=1))
     model.confirmed()

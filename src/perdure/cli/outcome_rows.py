@@ -89,8 +89,8 @@ def _outcome(line: dict[str, Any], model: str, source: str, *, text: bool) -> Ne
         raise ValueError(f"{str(value)[:100]!r} is no text and no number")
     if isinstance(at, str):
         at = datetime.fromisoformat(at) if at else None
-    if at is not None and at.tzinfo is None:
-        raise ValueError(f"observed_at has no time zone: {at}")
+    if at is not None and (at.tzinfo is None or not 1970 <= at.year <= 9000):
+        raise ValueError(f"observed_at is no time of the years 1970 to 9000 with its zone: {at}")
     return NewOutcome(prediction_id=id, value=value, source=source, observed_at=at)
 
 

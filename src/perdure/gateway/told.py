@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, Tag
 
 from perdure.gateway.bodies import example
-from perdure.gateway.fields import Text
+from perdure.gateway.fields import Moment, Text
 from perdure.metadata.repository.access import PRINCIPAL
 
 MOST = 1_000
@@ -28,7 +28,7 @@ class OutcomeItem(BaseModel):
     model_config = ConfigDict(extra="forbid")
     prediction_id: PredictionId
     value: Truth
-    observed_at: AwareDatetime | None = None
+    observed_at: Moment | None = None
     source: Annotated[str, Field(pattern=PRINCIPAL, description="Where the caller knows it from; beside the key's holder.")] | None = None
 
 

@@ -107,7 +107,10 @@ class AskRows(Rows):
         f, campaign = t.Feedback, self.campaign(wanted.model, wanted.campaign).id
         later = t.Feedback.__table__.alias()
         again = exists().where(
-            later.c.prediction_id == f.prediction_id, later.c.principal == f.principal, later.c.created_at > f.created_at
+            later.c.tenant == f.tenant,
+            later.c.prediction_id == f.prediction_id,
+            later.c.principal == f.principal,
+            later.c.created_at > f.created_at,
         )
         asked = exists().where(t.Task.campaign_id == campaign, t.Task.key == f.prediction_id)
         query = (

@@ -111,7 +111,7 @@ class FeedbackRows(Rows):
                 self._lock(session, "feedback", model)
             rows = session.execute(
                 select(f.id, f.prediction_id, f.principal, f.verdict, f.comment, f.created_at)
-                .where(f.prediction_id.in_(known))
+                .where(f.tenant == self._tenant, f.prediction_id.in_(known))
                 .order_by(f.created_at)
             )
             last = {(row.prediction_id, row.principal): (row.id, row.verdict, row.comment, row.created_at) for row in rows}

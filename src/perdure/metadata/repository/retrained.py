@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from perdure.messages.controller import StartRun
 from perdure.messages.pipeline import RunRequest, RunState
-from perdure.messages.retraining import Outcome
+from perdure.messages.retraining import EpisodeState, Outcome
 from perdure.metadata import tables as t
 from perdure.metadata.repository.messages import tell
 
@@ -45,16 +46,21 @@ def trained(session: Session, tenant: str, model: str) -> Trained | None:
     return Trained(version=found.id, cutoff=cutoff, started_at=found.started_at, at=found.created_at)
 
 
-def labels_since(session: Session, tenant: str, model: str, last: Trained | None, *, outcomes: bool) -> int:
-    """Labels that people gave since the last training, in campaigns that bear the model's name; with *outcomes* these, too."""
+def labels_since(session: Session, tenant: str, model: str, last: Trained | None, *, outcomes: int = 0) -> int:
+    """Labels that people gave since the last training, in campaigns that bear the model's name; and up to so many *outcomes*.
+
+    There may be millions of those: they are counted as far as somebody asks.
+    """
     d, c, o = t.Decision, t.Campaign, t.Outcome
     of_model = or_(c.name == model, c.name.startswith(f"{model}-", autoescape=True))
     labels = select(func.count()).select_from(d).join(c, c.id == d.campaign_id).where(c.tenant == tenant, of_model)
-    known = select(func.count()).select_from(o).where(o.tenant == tenant, o.model == model)
+    known = select(literal(1)).where(o.tenant == tenant, o.model == model)
     if last is not None:
         labels, known = labels.where(d.at > last.at), known.where(o.received_at > last.at)
     counted = session.scalar(labels) or 0
-    return counted + (session.scalar(known) or 0) if outcomes else counted
+    if outcomes > 0:
+        counted += session.scalar(select(func.count()).select_from(known.limit(outcomes).subquery())) or 0
+    return counted
 
 
 def settle(session: Session, tenant: str, model: str, owner: str | None) -> Settled:
@@ -79,13 +85,18 @@ def settle(session: Session, tenant: str, model: str, owner: str | None) -> Sett
             row.result, row.helped = _result(session, run.id, run.state)
             row.finished_at = run.finished_at
             if row.helped is False:
-                tell_failed(session, tenant, owner, model, row.workflow_id, row.result, row.reason)
+                not_helped(session, tenant, owner, model, row.workflow_id, row.result, row.reason, row.episodes)
     session.flush()
     return settled
 
 
-def tell_failed(session: Session, tenant: str, owner: str | None, model: str, run: str | None, result: str, reason: str) -> None:
-    """Tell *owner* that an action did not help."""
+def not_helped(
+    session: Session, tenant: str, owner: str | None, model: str, run: str | None, result: str, reason: str, episodes: Sequence[str]
+) -> None:
+    """Tell *owner* that an action did not help, and end the episodes that it answered: drift that goes on has to be confirmed anew."""
+    e = t.DriftEpisode
+    mine = (e.tenant == tenant, e.id.in_([UUID(each) for each in episodes]), e.closed_at.is_(None))
+    session.execute(update(e).where(*mine).values(state=EpisodeState.CLOSED, closed_at=func.now()))
     tell(session, tenant, owner, kind="retraining_did_not_help", model=model, run=run, result=result, reason=reason)
 
 
@@ -103,9 +114,11 @@ def start_run(row: t.RetrainDecision, pipeline: str) -> StartRun:
 
 
 def _result(session: Session, run: UUID, state: RunState) -> tuple[str, bool | None]:
-    """What a run came to, and whether it helped: a released model did; a cancelled run says nothing."""
+    """What a run came to, and whether it helped: only a new release did, and a cancelled run says nothing."""
     if state is not RunState.SUCCEEDED:
         return state.value, False if state is RunState.FAILED else None
-    query = select(t.Promotion.state).join(t.StepRun, t.StepRun.id == t.Promotion.id).where(t.StepRun.run_id == run)
-    released = session.scalar(query.order_by(t.Promotion.opened_at.desc()).limit(1)) is t.PromotionState.RELEASED
-    return ("released", True) if released else ("refused", False)
+    of_run = select(t.StepRun.id).where(t.StepRun.run_id == run)
+    if session.scalar(select(t.Release.id).where(t.Release.promotion_id.in_(of_run)).limit(1)) is not None:
+        return "released", True
+    query = select(t.Promotion.state).where(t.Promotion.id.in_(of_run)).order_by(t.Promotion.opened_at.desc()).limit(1)
+    return ("unchanged" if session.scalar(query) is t.PromotionState.RELEASED else "refused"), False

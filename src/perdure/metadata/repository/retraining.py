@@ -18,7 +18,7 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.answers import poke
 from perdure.metadata.repository.messages import tell
-from perdure.metadata.repository.retrained import settle, start_run, tell_failed, trained
+from perdure.metadata.repository.retrained import not_helped, settle, start_run, trained
 from perdure.metadata.repository.situations import MOST, SNOOZE, SituationRows
 from perdure.retraining.episodes import Episode
 from perdure.retraining.look import Looked
@@ -114,11 +114,12 @@ class RetrainingRows(SituationRows):
                 update(d)
                 .where(d.id == decision, d.tenant == self._tenant, d.finished_at.is_(None), old, ~opened.exists())
                 .values(result="failed", helped=False, finished_at=func.now(), detail=d.detail.concat({"error": error}))
-                .returning(d.model, d.workflow_id, d.reason)
+                .returning(d.model, d.workflow_id, d.reason, d.episodes)
             ).one_or_none()
             if found is not None:
                 spec = self._spec(session, found.model)
-                tell_failed(session, self._tenant, spec.owner if spec else None, found.model, found.workflow_id, "failed", found.reason)
+                owner = spec.owner if spec else None
+                not_helped(session, self._tenant, owner, found.model, found.workflow_id, "failed", found.reason, found.episodes)
                 poke(session, self._tenant, f"retrain/{found.model}")
 
     # --- what is written -------------------------------------------------------------------------------------------------

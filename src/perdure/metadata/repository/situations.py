@@ -80,7 +80,7 @@ class SituationRows(Rows):
         """
         for trigger in spec.triggers:
             if trigger.labels is not None and running is None:
-                found = labels_since(session, self._tenant, model, last, outcomes=False)
+                found = labels_since(session, self._tenant, model, last)
                 if found >= trigger.labels:
                     key = f"labels/{last.version if last else 0}/{trigger.labels}/{found // trigger.labels}"
                     self._trigger(session, model, TriggerKind.LABELS, key, {"text": f"{found} labels are new"}, "perdure")
@@ -130,7 +130,7 @@ class SituationRows(Rows):
             history=self._history(session, model),
             running=running,
             snoozed_until=self._snoozed(session, model),
-            new_labels=labels_since(session, self._tenant, model, last, outcomes=True),
+            new_labels=labels_since(session, self._tenant, model, last, outcomes=spec.policy.min_new_labels),
             asks=spec.label is not None,
         )
         window = spec.monitor.window if spec.monitor is not None else timedelta(hours=24)

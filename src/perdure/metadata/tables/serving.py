@@ -56,7 +56,7 @@ class ServingWindow(Base):
     """What one process counted of one version in one minute, by the row by which it took part. Written over: a repeat changes nothing."""
 
     __tablename__ = "serving_window"
-    __table_args__ = (Index(None, "model_version_id", "minute"),)
+    __table_args__ = (Index(None, "model_version_id", "minute"), Index(None, "minute"))
 
     instance_id: Mapped[UUID] = mapped_column(owned_by("serving_instance"), primary_key=True)
     model_version_id: Mapped[UUID] = mapped_column(owned_by("model_version"), primary_key=True)
