@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from perdure.adapters.delta_log import DAY, DeltaLog
+from perdure.adapters.delta_log import DAY, DeltaLog, whole
 from perdure.adapters.s3 import ObjectStore
 from perdure.adapters.temporal import TemporalExecutions
 from perdure.asking import Asking
@@ -35,7 +35,7 @@ def asking(settings: Settings, database: Database, executions: TemporalExecution
         if rows is None:
             return []
         mine = rows.filter(pl.col(DAY).is_in([*days]), pl.col("id").is_in([*ids]))  # replayed rows may lie years apart
-        return mine.collect(engine="streaming").to_dicts()
+        return [whole(row) for row in mine.collect(engine="streaming").iter_rows(named=True)]
 
     def start(row: CampaignRow) -> None:
         executions.start_campaign(row.name, row.workflow_id, row.requested_by)

@@ -99,9 +99,10 @@ def look(
     asked: pl.DataFrame,
     told: pl.Series | None = None,
     since: datetime | None = None,
+    before: pl.DataFrame | None = None,
     **inputs: Any,
 ) -> Json:
-    """What is found where *asked* was answered, by another version before *since*, and *told* is the truth."""
+    """What is found where *asked* was answered, by another version before *since*, and *told* is the truth; *before* was logged first."""
     objects, name = prepared.jobs.objects, f"m{uuid4().hex[:8]}"
     scores = predictor.load(objects.get(ArtifactRef.from_json(model))).predict(asked)
     log = asked.drop("label", "name").rename(lambda column: f"input.{column}")
@@ -114,7 +115,10 @@ def look(
         pl.lit("release").alias("role"),
         *(scores[column].alias(column.replace("p_", "p.")) for column in scores.columns),
     )
-    DeltaLog(objects, objects.uri(f"inference/{name}")).append(log, "w", 1)
+    table = DeltaLog(objects, objects.uri(f"inference/{name}"))
+    if before is not None:
+        table.append(before, "v", 1)
+    table.append(log, "w", 1)
     outcomes = None
     if told is not None:
         page = [
@@ -125,6 +129,24 @@ def look(
         outcomes = written.as_json()
     given = {"reference": reference, "model": name, "version": 1, "at": END.isoformat(), "outcomes": outcomes}
     return prepared.jobs.run(monitoring.look, {**given, "trained": prepared.result["manifest"], "newest": None, **inputs})
+
+
+def test_a_column_of_another_type_than_an_earlier_version_logged_is_no_drift(prepared: Prepared, model: Json, reference: Json) -> None:
+    asked = rows(END - timedelta(days=1), 24, each=50, seed=5)
+    early = END - timedelta(days=2)
+    other = {
+        "input.x": [1],
+        "input.place": [7],
+        "input.gone": ["z"],
+        "time": [early],
+        DAY: [early.date()],
+        "id": ["o"],
+        "role": ["release"],
+    }
+    before = pl.DataFrame({**other, "version": pl.Series([2], dtype=pl.Int32)})
+    found = by_monitor(look(prepared, model, reference, asked, before=before))
+    assert [finding["monitor"] for finding in found.values() if finding["drifted"]] == []
+    assert "x" in {metric["feature"] for metric in found["requests"]["metrics"]}
 
 
 def by_monitor(result: Json) -> dict[str, Json]:

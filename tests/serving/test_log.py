@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 import polars as pl
 import pytest
 
-from perdure.adapters.delta_log import DeltaLog, fitted, plain, together
+from perdure.adapters.delta_log import DeltaLog, fitted, in_one, plain, together, whole
 from perdure.errors import ObjectsUnavailable
 from perdure.metadata.repository.asking import AskRows, Wanted
 from perdure.predictions import new_request, prediction_id
@@ -326,3 +326,7 @@ def test_types_of_a_table_stay_what_they_are() -> None:
     assert rows.schema == {"a": pl.Int64, "b": pl.Float64, "c": pl.String, "e": pl.Float64}
     made = fitted(rows, {"a": pl.Float64(), "b": pl.Int64(), "c": pl.Int64(), "e": pl.Int64()})
     assert made.to_dicts() == [{"a": 1.0, "b": 2, "c (string)": "x", "e (double)": 2.5}]
+    table = pl.concat([pl.DataFrame({"a": [0.0], "b": [1], "c": [3], "e": [4]}), made], how="diagonal")
+    assert [whole(row) for row in table.to_dicts()] == [{"a": 0.0, "b": 1, "c": 3, "e": 4}, {"a": 1.0, "b": 2, "c": "x", "e": 2.5}]
+    read = in_one(table.lazy(), {"c": pl.String(), "e": pl.Float32(), "f": pl.Int64()}).collect()
+    assert read.to_dict(as_series=False) == {"a": [0.0, 1.0], "b": [1, 2], "c": ["3", "x"], "e": [4.0, 2.5]}

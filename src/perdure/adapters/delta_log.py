@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
@@ -28,6 +30,7 @@ _NAMES = {
     "timestamp": pl.Datetime("us", "UTC"),
     "binary": pl.Binary(),
 }
+_MOVED = re.compile(rf"(.+) \(({'|'.join(_NAMES)})\)")
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1)
 
 
@@ -190,6 +193,32 @@ def fitted(rows: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> pl.DataFra
             series = cast
         made.append(series)
     return pl.DataFrame(made)
+
+
+def in_one(rows: pl.LazyFrame, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """*rows* of the table with each of these columns in one piece, of this type as `plain` has it: what `fitted` moved aside is back."""
+    names = rows.collect_schema().names()
+    for name, kind in plain(pl.DataFrame(schema=types)).schema.items():
+        moved = [each for each in names if _moved_from(each) == name and each not in types]
+        parts = [pl.col(each).cast(kind, strict=False) for each in (name, *moved) if each in names]
+        if parts:
+            rows = rows.with_columns(pl.coalesce(parts).alias(name)).drop(moved)
+    return rows
+
+
+def whole(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table, by column, as it was written: what `fitted` moved aside is back."""
+    made = dict(row)
+    for name in row:
+        own = _moved_from(name)
+        if own is not None and own in row and (value := made.pop(name)) is not None:
+            made[own] = value
+    return made
+
+
+def _moved_from(name: str) -> str | None:
+    found = _MOVED.fullmatch(name)
+    return found[1] if found else None
 
 
 def _name(kind: pl.DataType) -> str:

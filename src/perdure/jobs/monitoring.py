@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from perdure.adapters.delta_log import DeltaLog
+from perdure.adapters.delta_log import DeltaLog, in_one
 from perdure.errors import InvalidInput
 from perdure.jobs.context import JobContext
 from perdure.jobs.joining import ANSWERED, NUMBER, TRUTH, errors, with_truth
@@ -30,7 +30,7 @@ from perdure.monitoring.schema import differences
 from perdure.monitoring.statistics import block_bootstrap
 from perdure.monitoring.windows import Window, hourly, since_epoch
 from perdure.predictions import REQUEST
-from perdure.predictor import load
+from perdure.predictor import load, parse_dtype
 from perdure.spec.monitor import Monitor
 
 KIND = "reports"
@@ -153,6 +153,8 @@ class _Look:
             return []
         requests = {f"{INPUT}{name}": Normal.from_json(data) for name, data in self._known["requests"].items()}
         scores = {name: Normal.from_json(data) for name, data in self._known["predictions"].items()}
+        types = {f"{INPUT}{name}": kind for name, text in self._known["columns"].items() if (kind := parse_dtype(text)) is not None}
+        rows = in_one(rows, types)
         window = Window({**requests, **scores})
         window.read(rows, "time")
         self._job.progress({"phase": "requests", "rows": window.rows})
@@ -164,9 +166,9 @@ class _Look:
         tested = asked if {"psi", "ks", "schema"} & set(wanted.detectors) else {}
         found = drift.columns("requests", DriftKind.DATA, tested, normals, span, wanted)
         schema = {name: str(kind) for name, kind in rows.collect_schema().items()}
-        types = {name.removeprefix(INPUT): kind for name, kind in schema.items() if name.startswith(INPUT)}
-        types = {name: kind for name, kind in types.items() if name not in self._known["personal"]}
-        found = self._with_schema(found, "requests", DriftKind.DATA, self._known["columns"], types, window.rows)
+        # others are of other versions: what this one is not asked for, it does not log
+        logged = {name: schema[f"{INPUT}{name}"] for name in self._known["columns"] if f"{INPUT}{name}" in schema}
+        found = self._with_schema(found, "requests", DriftKind.DATA, self._known["columns"], logged, window.rows)
         self._keep(found, normals, asked, span)
         answered = {name: each for name, each in counted.items() if name in scores}
         told = drift.columns("predictions", DriftKind.CONCEPT, answered, scores, span, wanted) if "prediction" in wanted.detectors else None
