@@ -22,6 +22,7 @@ from perdure.errors import InvalidInput
 from perdure.jobs import monitoring
 from perdure.keys import canonical
 from perdure.messages.common import ArtifactRef, Json
+from perdure.monitoring.statistics import rise_p
 from perdure.outcomes import Told
 from tests.jobs.conftest import Owner
 from tests.jobs.running import Jobs, Prepared
@@ -214,6 +215,18 @@ def test_what_moved_is_told_by_its_class(prepared: Prepared, model: Json, refere
     assert drifted(found["quality"]) == [("error", "block bootstrap")]
     assert found["quality"]["severity"] > 0.3
     assert drifted(found["labels"]) == [("label", "chi2")]
+
+
+def test_rows_of_one_hour_are_no_more_certain_than_independent_ones(prepared: Prepared, model: Json, reference: Json) -> None:
+    asked = rows(END - timedelta(hours=30), 1, 400, seed=4)
+    wrong = pl.int_range(pl.len()) < 16
+    told = asked.select(
+        pl.when(wrong).then(pl.when(pl.col("label") == "good").then(pl.lit("bad")).otherwise(pl.lit("good"))).otherwise("label")
+    )
+    [metric] = by_monitor(look(prepared, model, reference, asked, told.to_series()))["quality"]["metrics"]
+    share, rise = metric["share"], metric["share"] - metric["usual"]
+    assert rise > 0
+    assert metric["p_value"] >= rise_p(rise, np.sqrt(share * (1 - share) / 400))
 
 
 def test_what_another_version_answered_in_the_beginning_of_is_not_judged(prepared: Prepared, model: Json, reference: Json) -> None:

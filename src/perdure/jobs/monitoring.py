@@ -187,11 +187,13 @@ class _Look:
         labels = {name: Normal.from_json(data) for name, data in self._known["labels"].items()}
         window, task = Window(labels), self._known["task"]
         told = TRUTH if task == "classification" else NUMBER
-        parts = []
+        parts, squares = [], 0.0
         for batch in _joined(asked, outcomes):
             known = batch.with_columns(pl.col(told).alias(self._known["target"])).drop_nulls(self._known["target"])
             window.add(known, known.get_column("time"))
-            parts.append(hourly(errors(known, self._known["target"], task), start, end))
+            known = errors(known, self._known["target"], task)
+            squares += float((known.get_column("error") ** 2).sum())
+            parts.append(hourly(known, start, end))
         found = []
         if labels and "label" in wanted.detectors:
             found.append(drift.columns("labels", DriftKind.LABEL, window.counted(), labels, window.span(self._days), wanted))
@@ -199,6 +201,8 @@ class _Look:
         if parts and "quality" in wanted.detectors and self._known["error"] is not None:
             sums, counts = (np.sum([part[index] for part in parts], axis=0) for index in (0, 1))
             mean, error = block_bootstrap(sums, counts, _BLOCK)
+            number = max(1.0, counts.sum())
+            error = max(error, np.sqrt(max(0.0, squares / number - mean**2) / number))  # where all came in one hour, blocks say nothing
             usual = self._known["error"]
             found.append(drift.quality(float(mean), float(error), usual["mean"], usual["error"], int(counts.sum()), task, wanted))
             self._shown.append(report.Hours(start, sums, counts, usual["mean"]))
@@ -282,9 +286,8 @@ def _scored(job: JobContext, manifest: Json, time: str | None) -> Json:
             held[0], held[1] = held[0] + total, held[1] + count
     of_days = np.array([sums[day] for day in sorted(sums)], dtype=np.float64)
     mean, error = block_bootstrap(of_days[:, 0], of_days[:, 1], _BLOCK)
-    if len(of_days) < 2:  # days are not known: rows count as independent
-        numbers = measured["error"]["numbers"]
-        error = np.sqrt(numbers["m2"] / numbers["count"] / numbers["count"])
+    numbers = measured["error"]["numbers"]
+    error = max(error, np.sqrt(numbers["m2"]) / numbers["count"])  # of a single day, or of unknown ones, blocks say nothing
     limits = {name: (column["numbers"]["min"], column["numbers"]["max"]) for name, column in measured.items() if "numbers" in column}
     normals = counting.normals(limits)
     return {
