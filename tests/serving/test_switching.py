@@ -159,6 +159,18 @@ async def test_more_models_than_have_a_place_are_loaded_when_asked(migrated: Set
             assert len(client.service.shelf.loaded) <= 2
 
 
+async def test_a_model_without_a_place_is_not_loaded_by_who_asks(
+    migrated: Settings, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.release(served.version("large", trained(served.folder, 71)))
+    async with asking(with_serving(migrated, keys=False, memory=0)) as client:
+        await client.look()
+        monkeypatch.setattr(client.service.shelf, "load", lambda *asked: pytest.fail("it has no place"))
+        for _ in range(2):
+            answer = await client.predict("large", ROW)
+            assert (answer.status_code, "no place" in answer.json()["detail"]) == (503, True)
+
+
 def test_places_go_to_rollouts_then_to_what_was_used_last_then_to_those_before() -> None:
     def version(number: int, size: int = 10) -> Version:
         return Version(id=UUID(int=number), number=number, predictor=ArtifactRef(uri="s3://b/k", sha256="0" * 64, size=size))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perdure.cache import fetched
 from perdure.errors import CorruptArtifact, InvalidInput, NotFound, UserCodeError
 
 if TYPE_CHECKING:
@@ -30,23 +30,13 @@ def fetch(version: ModelVersion, settings: Settings) -> Predictor:
         from perdure import predictor
     except ModuleNotFoundError as err:
         raise InvalidInput(f"scoring needs {err.name}, which is not installed", remedy="pip install 'perdure[train-cpu]'") from err
-    path = settings.home / "cache" / "predictors" / f"{version.predictor.sha256}.zip"
-    if not _agrees(path, version.predictor.sha256):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ObjectStore(settings.s3, attempts=3).download(version.predictor, path)
+    path = fetched(settings.home, version.predictor, ObjectStore(settings.s3, attempts=3).download)
     try:
         return predictor.load(path)
     except predictor.OwnerCodeError as err:
         raise UserCodeError(str(err), remedy="install what the model's code imports, or mend it and train again") from err
     except predictor.PredictorError as err:
         raise CorruptArtifact(str(err), field=version.predictor.uri) from err
-
-
-def _agrees(path: Path, sha256: str) -> bool:
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def score(predictor: Predictor, source: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psycopg
 
 from perdure.config import PostgresSettings
+from perdure.errors import PerdureError
 from perdure.metadata.database import connect_args, url
 
 OUTBOX = "perdure_outbox"
@@ -43,7 +44,7 @@ class Listener:
                 self._connection = self._connected()
                 return True  # what was notified before could not be heard
             heard = [*self._connection.notifies(timeout=max(0.0, seconds), stop_after=1)]
-        except psycopg.Error:
+        except (psycopg.Error, PerdureError):  # the latter: a secret that is being changed cannot be read
             self._drop()
             time.sleep(max(0.0, end - time.monotonic()))
             return False

@@ -35,6 +35,7 @@ class Directory:
         self.read_at: float | None = None
         self._live: dict[str, Live] = {}
         self._used: dict[str, float] = {}
+        self._sizes: dict[UUID, int] = {}  # of versions that were loaded here
         self._waited: set[asyncio.Task[Loaded | None]] = set()
         self._since: dict[str, tuple[UUID, float]] = {}  # the released version that is not loaded yet, and since when it is wanted
 
@@ -113,8 +114,9 @@ class Directory:
         failure = self._shelf.failed.get(route.released.id)
         if failure is None:
             self.settle()  # its place is before those that were used less lately
-            await asyncio.shield(self._load(model, route.released))
-            self.settle()
+            if any(version.id == route.released.id for _, version in self._wanted()):
+                await asyncio.shield(self._load(model, route.released))
+                self.settle()
             if (live := self._live.get(model)) is not None:
                 return live
             failure = self._shelf.failed.get(route.released.id)
@@ -138,8 +140,8 @@ class Directory:
             self.settle()
 
     def _wanted(self) -> list[tuple[str, Version]]:
-        sizes = {id: loaded.size for id, loaded in self._shelf.loaded.items()}
-        return wanted([*self.routes.values()], self._used, sizes, self._settings.models, self._settings.memory << 20)
+        self._sizes |= {id: loaded.size for id, loaded in self._shelf.loaded.items()}
+        return wanted([*self.routes.values()], self._used, self._sizes, self._settings.models, self._settings.memory << 20)
 
     def _stale(self) -> bool:
         return self.read_at is None or self._clock() - self.read_at > self._settings.stale
@@ -151,7 +153,7 @@ def wanted(
     """The versions that are kept loaded, at most *most* and *memory* bytes, in the order in which they get their places.
 
     Those of rollouts come first, then released ones by last use, then those before them. What is no larger than what is left gets a place;
-    the size of one that is not loaded is that of its artifact.
+    the size of one that was never loaded is that of its artifact.
     """
     ranked: list[tuple[tuple[int, float, str], str, Version]] = []
     for route in routes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import time
@@ -18,6 +17,7 @@ from uuid import UUID
 import polars as pl
 
 from perdure import predictor
+from perdure.cache import fetched
 from perdure.config import Settings
 from perdure.errors import CorruptArtifact, InvalidInput, PerdureError, Transient, UserCodeError
 from perdure.messages.common import ArtifactRef
@@ -140,11 +140,8 @@ class Shelf:
 
     def _opened(self, version: Version) -> tuple[Predictor | IsolatedPredictor, int]:
         """Fetch, verify, load and warm; in a thread."""
-        sha256 = version.predictor.sha256
-        path = self._settings.home / "cache" / "predictors" / f"{sha256}.zip"
-        if not _agrees(path, sha256):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._download(version.predictor, path)
+        used = [each.version.predictor.sha256 for each in [*self.loaded.values()]]
+        path = fetched(self._settings.home, version.predictor, self._download, used)
         serving = self._settings.serving
         try:
             with zipfile.ZipFile(path) as archive:
@@ -162,10 +159,3 @@ class Shelf:
         with suppress(predictor.PredictorError):  # the first call takes long; a transform may refuse a row of nothing
             made.predict(nothing)
         return made, size
-
-
-def _agrees(path: Path, sha256: str) -> bool:
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
