@@ -143,7 +143,7 @@ class InferenceActivities:
         return step, self._runs.run(run_id), self._batches.batch(run_id)
 
     def _done(self, request: StepRunRef, phase: str) -> Json | None:
-        return next((done for done in self._datasets.partitions(request.step_run, phase) if done.get("index", 0) == request.index), None)
+        return self._datasets.partition(request.step_run, phase, request.index)
 
     def _run(
         self, run: Run, step: StepRun, batch: Batch, phase: str, kind: JobKind, inputs: Json, index: int = 0, key: str | None = None

@@ -132,7 +132,7 @@ class PreparationActivities:
         return fitted["state"] if fitted else None
 
     def _done(self, step_run: UUID, phase: str, index: int = 0) -> Json | None:
-        return next((done for done in self._datasets.partitions(step_run, phase) if done.get("index", 0) == index), None)
+        return self._datasets.partition(step_run, phase, index)
 
     def _phase(
         self,

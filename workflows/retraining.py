@@ -205,6 +205,8 @@ class RetrainingController:
     @force.validator
     def _may_force(self, force: Force) -> None:
         self._may_change(force.actor, force.reason)
+        if len(force.command_id) > LONGEST or "\x00" in force.command_id:
+            raise InvalidInput(f"a command's id has at most {LONGEST} characters, and no NUL among them", field="command_id")
 
     @snooze.validator
     def _may_snooze(self, snooze: Snooze) -> None:

@@ -6,7 +6,7 @@ Every method is idempotent under its key: a repeated or late call changes nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -335,6 +335,9 @@ class Datasets(Protocol):
     def partitions(self, step_run: UUID, phase: str) -> list[Json]:
         """What was committed for *phase*, by index."""
 
+    def partition(self, step_run: UUID, phase: str, index: int) -> Json | None:
+        """The one of this *index*; None where there is none yet."""
+
     def commit(self, step_run: UUID, dataset: str, result: Json, reason: str) -> DatasetVersion:
         """Dataset version, profile, validation results, artifacts and lineage from the commit job's result, and the step's end.
 
@@ -498,18 +501,21 @@ class Promotions(Protocol):
 
 
 class Projections(Protocol):
-    """Rows that MLflow has not been told about: read, push, then `pushed`. A push that is repeated says the same again."""
+    """Rows that MLflow has not been told about: read, push, then `pushed`. A push that is repeated says the same again.
 
-    def runs(self, limit: int = 100) -> list[PendingRun]:
+    *besides* are ids that are left out for now: of runs, step runs, model versions, releases.
+    """
+
+    def runs(self, limit: int = 100, besides: Collection[UUID] = ()) -> list[PendingRun]:
         """Runs whose state was not pushed yet, oldest first."""
 
-    def metrics(self, limit: int = 1000) -> list[PendingMetrics]:
+    def metrics(self, limit: int = 1000, besides: Collection[UUID] = ()) -> list[PendingMetrics]:
         """Training metrics by round that were not pushed yet, of runs that MLflow knows."""
 
-    def versions(self, limit: int = 100) -> list[PendingVersion]:
+    def versions(self, limit: int = 100, besides: Collection[UUID] = ()) -> list[PendingVersion]:
         """Model versions that are new or to which something happened since, oldest first, of runs that MLflow knows."""
 
-    def releases(self, limit: int = 100) -> list[PendingRelease]:
+    def releases(self, limit: int = 100, besides: Collection[UUID] = ()) -> list[PendingRelease]:
         """Open releases that were not pushed yet, of versions that MLflow knows."""
 
     def pushed(self, kind: str, object_id: UUID, digest: str, external_id: str | None = None) -> None:

@@ -21,6 +21,7 @@ from perdure.registry import Looks
 
 FAILED, VANISHED = "failed", "gone"  # of what `Executions.ended_as` says
 GONE = 60.0  # seconds after which a job that no engine knows has lost its worker: a live one stops it within seconds
+SHORTEST, LONGEST = 4.0, 900.0  # seconds after which what MLflow refuses is tried again
 
 log = logging.getLogger("perdure.reconciler")
 _Pending = TypeVar("_Pending")
@@ -79,6 +80,7 @@ class Reconciler:
         self._looks = looks
         self._suspects: set[UUID] = set()
         self._unknown: dict[str, float] = {}  # jobs that no engine here knows, and since when
+        self._failing: dict[UUID, tuple[float, float]] = {}  # what MLflow refuses: when it is tried again, and the pause before that
 
     def run_once(self) -> Pass:
         """One pass. An unreachable part ends its own share of the pass only."""
@@ -164,24 +166,29 @@ class Reconciler:
             registry.push_release(pending)
             rows.pushed("release", pending.release.id, pending.digest)
 
+        now = time.monotonic()
+        resting = {id for id, (due, _) in self._failing.items() if due > now}
         return (
-            self._each(rows.runs(), run)
-            + self._each(rows.metrics(), metrics)
-            + self._each(rows.versions(), version)
-            + self._each(rows.releases(), release)
+            self._each(rows.runs(besides=resting), run, lambda one: one.id)
+            + self._each(rows.metrics(besides=resting), metrics, lambda one: one.step_run)
+            + self._each(rows.versions(besides=resting), version, lambda one: one.version.id)
+            + self._each(rows.releases(besides=resting), release, lambda one: one.release.id)
         )
 
-    def _each(self, pending: list[_Pending], push: Callable[[_Pending], None]) -> int:
-        """Push one after the other. What cannot be pushed is reported and tried again, and holds up no other."""
+    def _each(self, pending: list[_Pending], push: Callable[[_Pending], None], name: Callable[[_Pending], UUID]) -> int:
+        """Push one after the other. What cannot be pushed is reported and tried again, less and less often, and holds up no other."""
         done = 0
         for one in pending:
             try:
                 push(one)
+                self._failing.pop(name(one), None)
                 done += 1
             except Transient:
                 raise
             except Exception:
-                log.exception("cannot be projected", extra={"object": type(one).__name__})
+                pause = min(LONGEST, 2 * self._failing.get(name(one), (0.0, SHORTEST / 2))[1])
+                self._failing[name(one)] = (time.monotonic() + pause, pause)
+                log.exception("cannot be projected", extra={"object": type(one).__name__, "id": str(name(one))})
         return done
 
 

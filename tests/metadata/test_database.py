@@ -123,3 +123,8 @@ def test_json_holds_what_jsonb_refuses() -> None:
 def test_an_odd_text_can_be_stored(world: World) -> None:
     step = world.steps.finish(world.step(world.run()).id, {"text": "a\x00b\\u0000 \N{PILE OF POO}"})
     assert step.result == {"text": "a\N{REPLACEMENT CHARACTER}b\\u0000 \N{PILE OF POO}"}
+
+
+def test_a_limit_of_what_is_asked_is_no_outage(database: Database) -> None:
+    with pytest.raises(StatementRefused, match="54000"), database.transaction() as session:
+        session.execute(text("select repeat('x', 2000000000)"))

@@ -34,8 +34,9 @@ def test_a_run_is_pending_until_its_state_was_pushed(world: World) -> None:
     assert pending.finished_at is not None
     world.projections.pushed("run", run.id, pending.digest)
     assert world.projections.runs() == []
-    world.run("2")
+    second = world.run("2")
     assert [pending.workflow_id for pending in world.projections.runs(limit=1)] == ["run/moderation/2"]
+    assert world.projections.runs(besides={second.id}) == []
 
 
 def test_metrics_are_pushed_by_round_once_the_run_is_known(world: World) -> None:

@@ -46,8 +46,13 @@ class Tracking:
 
     def push_run(self, run: PendingRun) -> str:
         """The MLflow run of *run* with its parameters, tags and state; returns MLflow's run id."""
+        from mlflow.entities import Param
+
         with _translated():
             external = run.external_id or self._find_run(run) or self._create_run(run)
+            params = [Param(key, str(value)[:6000]) for key, value in run.params.items()]
+            for start in range(0, len(params), 100):  # each time: whoever made the run may have died before
+                self._client.log_batch(external, params=params[start : start + 100])
             for key, value in {**run.tags, "perdure.state": run.state.value}.items():
                 self._client.set_tag(external, key, value)
             status = STATUS[run.state]
@@ -68,8 +73,6 @@ class Tracking:
             run_name=run.workflow_id,
             tags={RUN_TAG: str(run.id), **run.tags},
         )
-        for key, value in run.params.items():
-            self._client.log_param(created.info.run_id, key, str(value)[:6000])
         return str(created.info.run_id)
 
     def _experiment(self, name: str) -> str:

@@ -185,6 +185,8 @@ def _known(cause: psycopg.Error) -> PerdureError | None:
         return SchemaTooOld(text, field="postgres.url", remedy="run `perdure db upgrade`")
     if state == "53100":
         return StorageFull(text, field="postgres", remedy="free or add disk space on the database server")
+    if state.startswith("54"):  # a limit of Postgres: of what is asked, not of the server now
+        return None
     if isinstance(cause, psycopg.OperationalError) or state.startswith(("08", "25", "53", "57P")):
         return StoreUnavailable(text)
     return None

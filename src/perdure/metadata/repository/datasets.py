@@ -40,6 +40,13 @@ class DatasetRows(Rows):
         with self._database.transaction() as session:
             return list(session.scalars(query.where(t.Partition.tenant == self._tenant).order_by(t.Partition.index)))
 
+    def partition(self, step_run: UUID, phase: str, index: int) -> Json | None:
+        """The one of this *index*; None where there is none yet."""
+        p = t.Partition
+        query = select(p.result).where(p.tenant == self._tenant, p.step_run_id == step_run, p.phase == phase, p.index == index)
+        with self._database.transaction() as session:
+            return session.scalar(query)
+
     def known_partition(self, key: str) -> Json | None:
         """What was committed last under *key*, by whichever run."""
         query = select(t.Partition.result).where(t.Partition.tenant == self._tenant, t.Partition.key == key)

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 
 from perdure.metadata import tables as t
+from perdure.metadata.database import translated
 from perdure.metadata.repository.rows import Rows
 
 
@@ -24,6 +25,12 @@ class InferenceLogRows(Rows):
     @contextmanager
     def alone(self, name: str) -> Iterator[bool]:
         """Whether this process is the one that does *name* now, for as long as the block and its connection last."""
-        with self._database.transaction() as session:
-            number = func.hashtextextended(f"perdure/{self._tenant}/{name}", 0)
-            yield bool(session.scalar(select(func.pg_try_advisory_xact_lock(number))))
+        number = func.hashtextextended(f"perdure/{self._tenant}/{name}", 0)
+        # no transaction: one that is idle for long is ended by the server
+        with translated(), self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            mine = bool(connection.scalar(select(func.pg_try_advisory_lock(number))))
+            try:
+                yield mine
+            finally:
+                if mine:
+                    connection.execute(select(func.pg_advisory_unlock(number)))

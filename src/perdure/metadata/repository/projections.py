@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -24,14 +24,14 @@ Kind = t.ProjectionKind
 class ProjectionRows(Rows):
     """`perdure.ports.Projections` on Postgres. Pending is what has another digest than was pushed: no write has to remember MLflow."""
 
-    def runs(self, limit: int = 100) -> list[PendingRun]:
+    def runs(self, limit: int = 100, besides: Collection[UUID] = ()) -> list[PendingRun]:
         """Runs whose state was not pushed yet, oldest first."""
         pushed = aliased(t.Projection)
         query = (
             select(t.Run, t.PipelineVersion, pushed.external_id)
             .join(t.PipelineVersion, t.PipelineVersion.id == t.Run.pipeline_version_id)
             .outerjoin(pushed, self._of(pushed, Kind.RUN, t.Run.id))
-            .where(t.Run.tenant == self._tenant, pushed.digest.is_distinct_from(t.Run.state))
+            .where(t.Run.tenant == self._tenant, t.Run.id.not_in(besides), pushed.digest.is_distinct_from(t.Run.state))
             .where(t.Run.id.not_in(select(t.BatchInference.run_id)))  # MLflow keeps what was learned, not what was scored
             .order_by(t.Run.started_at)
             .limit(limit)
@@ -39,7 +39,7 @@ class ProjectionRows(Rows):
         with self._database.transaction() as session:
             return [_run(*row) for row in session.execute(query)]
 
-    def metrics(self, limit: int = 1000) -> list[PendingMetrics]:
+    def metrics(self, limit: int = 1000, besides: Collection[UUID] = ()) -> list[PendingMetrics]:
         """Training metrics after the last round that was pushed, of runs that MLflow knows. At most *limit* rounds."""
         pushed, of_run = aliased(t.Projection), aliased(t.Projection)
         query = (
@@ -53,7 +53,11 @@ class ProjectionRows(Rows):
             .join(t.StepRun, t.StepRun.id == t.Metric.step_run_id)
             .join(of_run, self._of(of_run, Kind.RUN, t.StepRun.run_id))
             .outerjoin(pushed, self._of(pushed, Kind.METRIC, t.StepRun.id))
-            .where(t.Metric.tenant == self._tenant, t.Metric.round > func.coalesce(cast(pushed.digest, BigInteger), -1))
+            .where(
+                t.Metric.tenant == self._tenant,
+                t.StepRun.id.not_in(besides),
+                t.Metric.round > func.coalesce(cast(pushed.digest, BigInteger), -1),
+            )
             .group_by(t.Metric.step_run_id, of_run.external_id, t.Metric.round)
             .order_by(t.Metric.step_run_id, t.Metric.round)
             .limit(limit)
@@ -62,7 +66,7 @@ class ProjectionRows(Rows):
             found = session.execute(query).all()
         return [_metrics(step_run, list(rows)) for step_run, rows in groupby(found, lambda row: row.step_run_id)]
 
-    def versions(self, limit: int = 100) -> list[PendingVersion]:
+    def versions(self, limit: int = 100, besides: Collection[UUID] = ()) -> list[PendingVersion]:
         """Model versions that are new or to which something happened since, oldest first, of runs that MLflow knows."""
         pushed, of_run = aliased(t.Projection), aliased(t.Projection)
         happened = select(func.count()).where(t.ModelEvent.model_version_id == t.ModelVersion.id).correlate(t.ModelVersion)
@@ -72,7 +76,7 @@ class ProjectionRows(Rows):
             .join(t.Artifact, t.Artifact.id == t.ModelVersion.predictor_id)
             .join(of_run, self._of(of_run, Kind.RUN, t.ModelVersion.run_id))
             .outerjoin(pushed, self._of(pushed, Kind.MODEL_VERSION, t.ModelVersion.id))
-            .where(t.ModelVersion.tenant == self._tenant, pushed.digest.is_distinct_from(digest))
+            .where(t.ModelVersion.tenant == self._tenant, t.ModelVersion.id.not_in(besides), pushed.digest.is_distinct_from(digest))
             .order_by(t.ModelVersion.created_at)
             .limit(limit)
         )
@@ -88,7 +92,7 @@ class ProjectionRows(Rows):
                 for row, predictor, external_run, state, external_id in session.execute(query)
             ]
 
-    def releases(self, limit: int = 100) -> list[PendingRelease]:
+    def releases(self, limit: int = 100, besides: Collection[UUID] = ()) -> list[PendingRelease]:
         """Open releases that were not pushed yet, of versions that MLflow knows."""
         pushed, of_version = aliased(t.Projection), aliased(t.Projection)
         query = (
@@ -96,7 +100,8 @@ class ProjectionRows(Rows):
             .join(t.ModelVersion, t.ModelVersion.id == t.Release.model_version_id)
             .join(of_version, self._of(of_version, Kind.MODEL_VERSION, t.ModelVersion.id))
             .outerjoin(pushed, self._of(pushed, Kind.RELEASE, t.Release.id))
-            .where(t.Release.tenant == self._tenant, t.Release.until.is_(None), pushed.object_id.is_(None))
+            .where(t.Release.tenant == self._tenant, t.Release.id.not_in(besides))
+            .where(t.Release.until.is_(None), pushed.object_id.is_(None))
             .order_by(t.Release.since)
             .limit(limit)
         )

@@ -14,6 +14,8 @@ from perdure.metadata import tables as t
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.rows import Rows
 
+_AT_ONCE = 1_000  # rows of a statement: it may have 65,535 parameters
+
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRow:
@@ -55,7 +57,7 @@ class ServingRows(Rows):
         with self._database.transaction() as session:
             mine = insert(t.ServingInstance).values(tenant=self._tenant, id=instance, seen_at=func.clock_timestamp(), **said)
             session.execute(mine.on_conflict_do_update(index_elements=["id"], set_={**said, "seen_at": func.clock_timestamp()}))
-            if windows:
+            for first in range(0, len(windows), _AT_ONCE):
                 rows = insert(t.ServingWindow).values(
                     [
                         {
@@ -71,7 +73,7 @@ class ServingRows(Rows):
                             "latency": each.latency,
                             "disagreements": each.disagreements,
                         }
-                        for each in windows
+                        for each in windows[first : first + _AT_ONCE]
                     ]
                 )
                 counted = ("requests", "rows", "errors", "latency", "disagreements")
