@@ -7,7 +7,7 @@ from hashlib import sha256
 from uuid import UUID
 
 from psycopg import DataError
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import exc, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from perdure.errors import InvalidInput, NotFound, Permanent
@@ -119,7 +119,7 @@ class DeliveryRows(Rows):
                     self._drift.record_within(session, meaning.events)
         except Permanent as err:
             return err.problem
-        except DataError as err:
+        except (DataError, exc.DataError) as err:  # of a statement sent as it is, or by SQLAlchemy
             return f"a value that Postgres cannot hold: {str(err).splitlines()[0]}"
         return None
 
