@@ -130,6 +130,7 @@ async def test_the_pages(
         page = vera.page
         await vera.go(f"/models?at={(life.released + 7 * DAY).strftime('%Y-%m-%dT%H:%M')}")
         await expect(page.get_by_role("row", name=life.model)).to_contain_text("v1")
+        await page.screenshot(path=tmp_path / f"{look}-list.png", full_page=True)
         await page.get_by_role("link", name="Now").click()
         await expect(page.get_by_role("row", name=life.model)).to_contain_text("v2")
         await page.get_by_role("link", name=life.model).click()
