@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.messages.inference import BatchCursor, BatchPlan, BatchProgress, BatchRequest, BatchResult, OpenBatch, Scored
     from perdure.messages.pipeline import RunState
     from perdure.workflows import runs
-    from perdure.workflows.failures import describe, readable
+    from perdure.workflows.failures import describe, readable, stop_if_cancelled
     from perdure.workflows.policies import JOB, PARTITIONS_PER_EXECUTION, ROWS
 
 MODEL = SearchAttributeKey.for_keyword("PerdureModel")
@@ -76,7 +76,7 @@ class BatchInference:
         """The commit, after all shards; None where this execution's history has had its share of them."""
         step = StepRunRef(step_run=plan.step_run, patience=plan.patience)
         if self._cursor is None:
-            await self._while_paused()
+            await self._go_on()
             self._enter("plan")
             shards = await workflow.execute_activity_method(InferenceActivities.plan, step, **JOB)
             self._cursor = BatchCursor(plan=plan, shards=shards, index=0)
@@ -87,16 +87,23 @@ class BatchInference:
 
         async def one(index: int) -> None:
             async with window:
-                await self._while_paused()
+                await self._go_on()
                 await workflow.execute_activity_method(InferenceActivities.score, replace(step, index=index), **JOB)
                 self._done += 1
 
         await asyncio.gather(*(one(index) for index in range(first, end)))
+        await self._go_on()
         if end < shards:
             return None
-        await self._while_paused()
         self._enter("commit")
         return await workflow.execute_activity_method(InferenceActivities.commit, step, **JOB)
+
+    async def _go_on(self) -> None:
+        """Wait while somebody wants the run paused. Raises CancelledError: an activity that completes swallows a cancellation."""
+        await self._while_paused()
+        stop_if_cancelled()
+        if self._cancelled:
+            raise asyncio.CancelledError("cancelled")
 
     async def _while_paused(self) -> None:
         if not self._paused:

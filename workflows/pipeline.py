@@ -160,11 +160,11 @@ class TrainingPipeline:
             rounds=done,
         )
         selected = await workflow.execute_activity_method(SelectionActivities.select, request, **JOB)
-        stop_if_cancelled()
+        self._stop_if_cancelled()
         if selected.ended is not None:
             return selected.ended
         said = await self._campaign_of(plan, selected)
-        stop_if_cancelled()
+        self._stop_if_cancelled()
         assert selected.tasks is not None
         recording = RecordLabels(
             run_id=plan.run_id,
@@ -202,10 +202,14 @@ class TrainingPipeline:
     async def _begin(self, step: StepKind) -> None:
         """Enter *step*, but only while nobody wants the run paused, and not at all if it was cancelled meanwhile."""
         await self._while_paused()
+        self._stop_if_cancelled()
+        self._enter(step.value)
+
+    def _stop_if_cancelled(self) -> None:
+        """Raise where the run was cancelled, by whom and how ever."""
         stop_if_cancelled()
         if self._cancelled:
             raise asyncio.CancelledError("cancelled")
-        self._enter(step.value)
 
     async def _train(self, plan: RunPlan, dataset: DatasetRef) -> TrainResult:
         await self._begin(StepKind.TRAIN)

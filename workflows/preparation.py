@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from perdure.activities.preparation import PreparationActivities
     from perdure.messages.common import StepRunRef
     from perdure.messages.preparation import DatasetRef, PrepareCursor, PreparePlan, PrepareRequest
+    from perdure.workflows.failures import stop_if_cancelled
     from perdure.workflows.policies import JOB, PARTITIONS_PER_EXECUTION
 
 
@@ -26,6 +27,7 @@ class DataPreparation:
         cursor = request.cursor
         if cursor is None:
             plan = await workflow.execute_activity_method(PreparationActivities.begin, request, **JOB)
+            stop_if_cancelled()
             if plan.cached is not None:
                 return plan.cached
             cursor = PrepareCursor(plan=plan, phase="partition", index=0)
@@ -35,6 +37,7 @@ class DataPreparation:
             budget = await self._phase(request, cursor, PreparationActivities.partition, budget)
             if cursor.plan.fits:
                 await workflow.execute_activity_method(PreparationActivities.fit, step, **JOB)
+                stop_if_cancelled()
             cursor = PrepareCursor(plan=cursor.plan, phase="features", index=0)
         await self._phase(request, cursor, PreparationActivities.features, budget)
         return await workflow.execute_activity_method(PreparationActivities.commit, step, **JOB)
@@ -51,6 +54,7 @@ class DataPreparation:
                 await workflow.execute_activity_method(method, ref, **JOB)
 
         await asyncio.gather(*(one(index) for index in range(cursor.index, end)))
+        stop_if_cancelled()
         if end < plan.partitions:
             workflow.continue_as_new(replace(request, cursor=replace(cursor, index=end)))
         return budget - (end - cursor.index)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Worker
 
 from perdure.errors import DataRejected
@@ -35,8 +35,9 @@ class World:
         self.error: ApplicationError | None = None
         self.pinned = self.most_in_flight = self.in_flight = 0
         self.scored: Counter[int] = Counter()
-        self.gate = asyncio.Event()
+        self.gate, self.planned, self.planning = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.gate.set()
+        self.planned.set()
         self.commits = 0
         self.commands: list[str] = []
         self.closed: list[CloseRun] = []
@@ -53,6 +54,8 @@ class World:
 
     @activity.defn(name="inference.plan")
     async def plan(self, request: StepRunRef) -> int:
+        self.planning.set()
+        await self.planned.wait()  # without a heartbeat: it hears of no cancellation
         return self.shards
 
     @activity.defn(name="inference.score")
@@ -151,6 +154,28 @@ async def test_a_paused_one_begins_no_further_shard_and_a_cancelled_one_commits_
     assert (result["state"], result["reason"], result["scored"]) == ("cancelled", "cancelled on request", None)
     assert world.commands == ["pause", "resume", "cancel"]
     assert world.commits == 0
+    assert [close.state for close in world.closed] == [RunState.CANCELLED]
+
+
+@pytest.mark.parametrize("asked_of", ["the run", "Temporal"])
+async def test_an_activity_that_completes_swallows_no_cancellation(client: Client, asked_of: str) -> None:
+    world = World()
+    world.planned.clear()
+    async with working(client, world):
+        handle = await start(client)
+        await world.planning.wait()
+        if asked_of == "Temporal":
+            await handle.cancel()
+        else:
+            await handle.execute_update("cancel", {"actor": "ann"})
+        world.planned.set()
+        if asked_of == "Temporal":
+            with pytest.raises(WorkflowFailureError) as ended:
+                await handle.result()
+            assert isinstance(ended.value.cause, CancelledError)
+        else:
+            assert (await handle.result())["state"] == "cancelled"
+    assert (world.scored, world.commits) == (Counter(), 0)
     assert [close.state for close in world.closed] == [RunState.CANCELLED]
 
 
