@@ -46,6 +46,7 @@ def test_bounds(gate: dict[str, Any], value: float | None, passed: bool, reason:
         ({"min_change": -0.002}, 0.95, 0.954, False, "f1 fell by 0.004 against version 3, it may fall by 0.002 at most"),
         ({"min_change": -0.002}, 0.953, 0.954, True, "f1 fell by 0.001 against version 3, it may fall by 0.002 at most"),
         ({"min_change": -0.002}, 0.954, 0.954, True, "f1 did not change against version 3, it may fall by 0.002 at most"),
+        ({"min_change": -0.002}, 0.948, 0.95, True, "f1 fell by 0.002 against version 3, it may fall by 0.002 at most"),
         ({"min_change": 0.01}, 0.955, 0.954, False, "f1 rose by 0.001 against version 3, it must rise by 0.01 at least"),
         ({"max_change": 0.01}, 0.5, 0.48, False, "f1 rose by 0.02 against version 3, it may rise by 0.01 at most"),
         ({"max_change": -0.01}, 0.46, 0.48, True, "f1 fell by 0.02 against version 3, it must fall by 0.01 at least"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from perdure.labeling.pairwise import INTERVAL, Preference, bound
@@ -114,6 +115,8 @@ def _change(gate: Gate, value: float, other: float, where: str, number: int | No
     change = value - other
     bound = gate.min_change if gate.min_change is not None else gate.max_change
     assert bound is not None
+    if math.isclose(change, bound, rel_tol=1e-9, abs_tol=1e-12):  # a difference of floats has the noise of both
+        change = bound
     passed = change >= bound if gate.min_change is not None else change <= bound
     size, allowed = _told(abs(change), abs(bound))
     moved = "did not change" if change == 0 else f"{'rose' if change > 0 else 'fell'} by {size}"

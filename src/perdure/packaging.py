@@ -152,6 +152,8 @@ def _zip(files: dict[str, Path]) -> bytes:
             + "\n  ".join(f"{sizes[name] / 2**20:8.1f} MiB  {name}" for name in largest),
             remedy="move data and models out of the package: name them in data.source, or install them where jobs run",
         )
+    if odd := [name for name in files if not name.isprintable()]:
+        raise InvalidInput(f"{odd[0]!r} cannot be packaged", remedy="give the file a name of printable characters in UTF-8")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
@@ -177,7 +179,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # names of files are bytes
             timeout=GIT_SECONDS,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
         )

@@ -32,6 +32,16 @@ def test_an_artifact_is_named_by_its_bytes(objects: ObjectStore, tmp_path: Path)
     assert objects.get_json(objects.put("models", "a.json", b'{"a": 1}')) == {"a": 1}
 
 
+@pytest.mark.parametrize("key", ["data/part#1.csv", "data/what?.csv", "data/a b&c=%41.csv"])
+def test_keys_are_no_urls(objects: ObjectStore, tmp_path: Path, key: str) -> None:
+    (tmp_path / "file").write_bytes(b"this one")
+    objects.upload(lambda _: "data/part", tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"the other")
+    ref = objects.upload(lambda _: key, tmp_path / "file")
+    assert objects.get(ref) == b"the other"
+    assert objects.size(ref) == 9
+
+
 def test_large_files_are_streamed_in_parts(objects: ObjectStore, tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * (70 << 12))  # 70 MiB, above the threshold

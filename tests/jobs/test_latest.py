@@ -82,6 +82,16 @@ def test_a_newer_epoch_refuses_everything_of_an_older_one(run: RunState, model: 
     assert run.latest() == state
 
 
+def test_a_round_that_is_saved_again_writes_over_nothing(run: RunState, model: Path, tmp_path: Path) -> None:
+    run.acquire("a")
+    first = run.save_checkpoint(10, {"loss": 0.5}, model)
+    (model / "weights").write_bytes(b"better")
+    assert run.save_checkpoint(10, {"loss": 0.4}, model).key != first.key
+    run.load_checkpoint(first, tmp_path / "first")  # its bytes are those that were named
+    run.load_checkpoint(run.latest().checkpoint or first, tmp_path / "last")
+    assert (tmp_path / "last" / "weights").read_bytes() == b"better"
+
+
 def test_checkpoints_are_verified_kept_and_deleted_after_the_commit(run: RunState, model: Path, tmp_path: Path) -> None:
     run.acquire("a")
     for round in (10, 20, 30):

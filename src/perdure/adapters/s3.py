@@ -259,8 +259,8 @@ class ObjectStore:
     # --- errors ------------------------------------------------------------------------------------------------------
 
     def _place(self, uri: str) -> dict[str, Any]:
-        url = urlparse(uri)
-        return {"Bucket": url.netloc, "Key": url.path.lstrip("/")}
+        bucket, _, key = uri.removeprefix("s3://").partition("/")  # not as a URL: a key may hold # and ?
+        return {"Bucket": bucket, "Key": key}
 
     def _repeated(self, once: Callable[[], _T]) -> _T:
         """The answer of *once*, tried again while its body breaks off: that is all that botocore does not repeat by itself."""

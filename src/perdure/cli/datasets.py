@@ -106,13 +106,16 @@ def rebuild_dataset(name: Name, as_json: Json = False) -> None:
 
 def _find(name: str, settings: Settings) -> tuple[list[DatasetVersionDetail], bool]:
     """The versions that *name* means, and whether it names one of them."""
-    from perdure.errors import InvalidInput
+    from perdure.cli.scoring import MOST_DIGITS
+    from perdure.errors import InvalidInput, NotFound
     from perdure.metadata.database import Database
     from perdure.metadata.queries import show_dataset as find
 
     dataset, separator, number = name.partition("/")
     if not dataset or (separator and not number.isdecimal()):
         raise InvalidInput(f"{name!r} is no data set", field="NAME", remedy="write name, or name/version with a number")
+    if len(number) > MOST_DIGITS:
+        raise NotFound(f"there is no version {number} of {dataset!r}", field="NAME", remedy="`perdure datasets show NAME` lists all")
     with Database.open(settings) as database:
         return find(database, dataset, int(number) if separator else None), bool(separator)
 

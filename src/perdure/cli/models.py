@@ -204,7 +204,9 @@ def _served(row: dict[str, Any]) -> str:
 def rollback(
     model: Annotated[str, typer.Argument(help="The model.")],
     reason: Annotated[str, typer.Option("--reason", "-m", help="Why; recorded with the release.", show_default=False)],
-    to: Annotated[int | None, typer.Option(help="The version that serves then; default: the one released before.")] = None,
+    to: Annotated[
+        int | None, typer.Option(min=1, max=2**31 - 1, help="The version that serves then; default: the one released before.")
+    ] = None,
     actor: Actor = None,
     as_json: Json = False,
 ) -> None:

@@ -82,7 +82,7 @@ def _tell(database: Any, version: Any, spec: dict[str, Any], request: Any, *, as
 def runs(
     pipeline: Annotated[str | None, typer.Argument(help="Only runs of this pipeline.")] = None,
     state: Annotated[str | None, typer.Option(help="Only runs in this state: live, running, paused, succeeded, failed, …")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, the newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List runs, the newest first."""

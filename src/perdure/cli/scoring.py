@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perdure.ports import ModelVersion
     from perdure.predictor import Predictor
 
+MOST_DIGITS = 9  # of a version's number
 FORMS = "give a JSON array of objects, one object a line (NDJSON), or CSV or TSV with a header"
 
 
@@ -119,4 +120,6 @@ def versioned(model: str) -> tuple[str, int | None]:
     name, separator, number = model.partition("@")
     if not name or (separator and not number.isdecimal()):
         raise InvalidInput(f"{model!r} is no model", field="MODEL", remedy="write name, or name@version with a number")
+    if len(number) > MOST_DIGITS:
+        raise NotFound(f"there is no version {number} of {name!r}", field="MODEL", remedy="`perdure models show NAME` lists all")
     return name, int(number) if separator else None

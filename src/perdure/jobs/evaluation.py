@@ -194,12 +194,13 @@ def _group(column: str, frame: pl.DataFrame, features: pl.DataFrame) -> pl.Serie
             field="evaluate.slices",
             remedy=f"name one of: {', '.join([*frame.columns, *features.columns][:30])}",
         )
-    if found.dtype.is_float() and (found == found.round()).fill_null(True).all():
-        found = found.cast(pl.Int64)
-    return found.cast(pl.String).fill_null("null")
+    text = found.cast(pl.String)
+    if found.dtype.is_float():  # value by value: batches are grouped one after the other
+        text = text.str.replace(r"^(-?\d+)\.0$", "$1")
+    return text.fill_null("null")
 
 
 def _largest(groups: pl.Series) -> dict[str, Array]:
     """Row positions by slice: the largest slices of the column, in order of their names."""
-    counted = groups.value_counts(name="n").sort("n", groups.name, descending=[True, False]).head(_GROUPS)
-    return {value: (groups == value).arg_true().to_numpy() for value in counted.get_column(groups.name).sort()}
+    counted = groups.alias("slice").value_counts(name="rows").sort("rows", "slice", descending=[True, False]).head(_GROUPS)
+    return {value: (groups == value).arg_true().to_numpy() for value in counted.get_column("slice").sort()}

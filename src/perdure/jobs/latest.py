@@ -47,6 +47,7 @@ class RunState:
 
     def __init__(self, objects: ObjectStore, job: str, epoch: int = 0) -> None:
         self.objects, self.job, self.epoch = objects, job, epoch
+        self._saved: set[str] = set()
 
     def key(self, name: str) -> str:
         """The S3 key of *name* in the job's directory."""
@@ -153,6 +154,9 @@ class RunState:
     def save_checkpoint(self, round: int, metrics: dict[str, float], directory: Path, keep: int = 2) -> Checkpoint:
         """Upload the files of *directory*, verify them, then name them in ``latest``; returns when that is committed. Raises Fenced."""
         key = f"e{self.epoch:04d}/round-{round:08d}"
+        if key in self._saved:  # a round may be saved again, and what `latest` names is never written over
+            key += f"-{len(self._saved)}"
+        self._saved.add(key)
         files: dict[str, str] = {}
         for path in sorted(p for p in directory.rglob("*") if p.is_file()):
             name = path.relative_to(directory).as_posix()
@@ -162,7 +166,7 @@ class RunState:
 
         def change(state: Latest) -> Latest:
             kept = [*(old for old in state.kept if old.key != key), point]
-            outdated[:] = kept[:-keep]
+            outdated.extend(old for old in kept[:-keep] if old not in outdated)  # the first try may have taken, though it seemed refused
             return replace(state, checkpoint=point, kept=kept[-keep:])
 
         self.commit(change)

@@ -16,8 +16,9 @@ _PREFIX, _LOCK = "perdure-job-", ".lock"
 def folder() -> Iterator[Path]:
     """A folder that is removed at the end; locked meanwhile, which shows that its owner lives, also to jobs in other containers."""
     _remove_stale(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, (Path(name) / _LOCK).open("w") as lock:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, (Path(name) / ".new").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        Path(lock.name).rename(Path(name) / _LOCK)  # seen by others only once it is locked
         made = Path(name) / "files"
         made.mkdir()
         yield made

@@ -8,10 +8,11 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,7 @@ from perdure.adapters.s3 import ObjectStore
 from perdure.errors import JobCrashed, PerdureError, StorageFull, UserCodeError, UserCodeImport, bounded
 from perdure.messages.common import ArtifactRef
 
+_LEFT_SECONDS = 86_400.0
 _FRAMES = 8  # of a traceback, innermost
 _OWN = str(Path(__file__).resolve().parents[1])  # frames of Perdure's own files are left out
 
@@ -53,6 +55,10 @@ def _cache() -> Path:
     base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perdure"
     folder = base / "code"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for cut_off in folder.glob(".*"):  # whoever unpacked it was killed
+        with suppress(FileNotFoundError):
+            if cut_off.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                shutil.rmtree(cut_off, ignore_errors=True)
     return folder
 
 
