@@ -11,9 +11,10 @@ from uuid import UUID
 from temporalio import activity
 
 from perdure.activities.guard import pulse, stop_if_asked
-from perdure.errors import Permanent, Transient
+from perdure.errors import InvalidInput, Permanent, Transient
 from perdure.keys import canonical
 from perdure.labeling import manifest
+from perdure.labeling.acceptance import TOMBSTONE
 from perdure.labeling.agreement import Level
 from perdure.labeling.ports import Campaigns, Consolidation, Incoming, Labels, Lines, NewTask
 from perdure.labeling.spec import Campaign, Method
@@ -177,7 +178,9 @@ class LabelingActivities:
 
 
 def _incoming(item: Answer, actor: str, at: datetime) -> Incoming:
-    """An answer without a key has its task's name, and its time as revision: the newest one counts."""
+    """An answer without a key has its task's name, and its time as revision: the newest one counts. Raises InvalidInput."""
+    if item.revision == TOMBSTONE:
+        raise InvalidInput(f"{TOMBSTONE!r} names no revision", field="items.revision", remedy='say so by "deleted": true')
     return Incoming(
         task=item.task,
         labeler=actor,

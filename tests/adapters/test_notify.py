@@ -100,6 +100,8 @@ def test_refusals_are_tried_again_later_and_gone_means_never(receiver: Receiver,
     assert notifier.send("hook", "a", "ada", {}, attempt=3).retry_after == 7_200
     receiver.status, receiver.headers = 429, {"Retry-After": "60"}
     assert notifier.send("hook", "a", "ada", {}).retry_after == 60
+    receiver.headers = {"Retry-After": "999999999"}
+    assert notifier.send("hook", "a", "ada", {}).retry_after == notify.RETRIES[-1]
     receiver.status, receiver.headers = 302, {"Location": "http://127.0.0.1:1/inside"}
     refused = notifier.send("hook", "a", "ada", {})
     assert (refused.ok, refused.problem) == (False, "localhost answered 302")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -81,8 +82,9 @@ class Notifier:
         problem = f"{urlsplit(url).hostname} answered {answer.status_code}"
         if answer.status_code == httpx.codes.GONE:
             return Sent(ok=False, problem=problem)
-        wished = answer.headers.get("retry-after", "")
-        return Sent(ok=False, problem=problem, retry_after=max(again or 0.0, float(wished)) if wished.isdigit() and again else again)
+        wished = re.fullmatch(r"[0-9]{1,9}", answer.headers.get("retry-after", ""))
+        later = min(float(wished[0]), RETRIES[-1]) if wished else 0.0  # no receiver parks a message for years
+        return Sent(ok=False, problem=problem, retry_after=max(again, later) if again else again)
 
     async def _ask(self, address: str, body: bytes, headers: dict[str, str]) -> httpx.Response:
         """The status and headers; what it answers beside them is not read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from typing import NoReturn
 
 from perdure.errors import InvalidInput
@@ -20,7 +20,7 @@ def task(line: bytes, number: int, spec: Campaign) -> NewTask:
     if len(line) > LONGEST + 1:  # with its end
         raise _wrong(number, f"is longer than {LONGEST:,} bytes")
     try:
-        raw = json.loads(line, parse_constant=_no_number)
+        raw = json.loads(line.decode(), parse_constant=_no_number)  # strictly: of bytes, json takes half a surrogate pair, too
         if b"\\u" in line:
             json.dumps(raw, ensure_ascii=False).encode()  # half a surrogate pair is no text, and Postgres takes none
     except RecursionError:
@@ -34,11 +34,11 @@ def task(line: bytes, number: int, spec: Campaign) -> NewTask:
     if unknown := raw.keys() - FIELDS:
         raise _wrong(number, f"has unknown fields: {', '.join(sorted(unknown))}")
     key, priority, gold = raw.get("key"), raw.get("priority", 0), raw.get("gold")
-    if not isinstance(key, str) or not 0 < len(key) <= 500 or "\x00" in key:
-        raise _wrong(number, "needs a `key`, a text of at most 500 characters")
+    if not isinstance(key, str) or not 0 < len(key) <= 500 or any(char < " " for char in key):
+        raise _wrong(number, "needs a `key`, a text of at most 500 characters without control characters")
     if not isinstance(raw.get("payload"), dict):
         raise _wrong(number, "needs a `payload`, an object")
-    if isinstance(priority, bool) or not isinstance(priority, int | float) or not math.isfinite(priority):
+    if isinstance(priority, bool) or not isinstance(priority, int | float) or not abs(priority) <= sys.float_info.max:
         raise _wrong(number, "has a `priority` that is no number")
     if gold is not None and (why := spec.check(gold)):
         raise _wrong(number, f"has a `gold` that is no answer: {why}")

@@ -149,6 +149,8 @@ class Campaign(_Part):
     def _whole(self) -> Self:
         if len(set(self.choices)) != len(self.choices):
             raise ValueError("two choices are the same")
+        if not all(choice.strip() and choice.isprintable() for choice in self.choices):
+            raise ValueError("a choice is a text that can be read: not empty, and without control characters")
         if self.ladder and self.deadline is None:
             raise ValueError("a ladder needs a deadline")
         if self.standing and (self.budget or self.stop):

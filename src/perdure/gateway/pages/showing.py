@@ -53,7 +53,7 @@ def predicted(lease: Lease) -> tuple[Any, float | None] | None:
     if lease.prediction is None or (label := lease.prediction.get("label")) is None:
         return None
     score = lease.prediction.get("score")
-    return label, score if isinstance(score, int | float) and not isinstance(score, bool) else None
+    return label, score if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1 else None
 
 
 def _blocks(payload: Json) -> list[Block]:
