@@ -250,6 +250,21 @@ def test_drift_that_goes_on_after_a_training_that_did_not_help_is_confirmed_anew
     assert [each.state for each in model.episodes()] == [EpisodeState.CLOSED] * 2
 
 
+def test_what_was_said_before_an_action_ended_is_answered_by_it(world: World) -> None:
+    model = Model(world, spec(cooldown="0s", max_per_day=9, max_per_30d=9))
+    model.stands()
+    [start] = model.rows.look(MODEL).starts
+    model.stands()
+    model.ends(start.workflow_id, released=False)
+    assert not model.rows.look(MODEL).starts
+    [act] = model.acts()
+    with world.database.transaction() as session:
+        said = select(t.DriftEvent.decision_id).where(t.DriftEvent.tenant == world.database.tenant)
+        assert set(session.scalars(said)) == {act.id}
+    model.stands()
+    assert model.rows.look(MODEL).starts, "and what is said since is a reason again"
+
+
 def test_a_training_that_came_to_the_version_that_serves_did_not_help(model: Model) -> None:
     model.confirmed()
     [start] = model.rows.look(MODEL).starts

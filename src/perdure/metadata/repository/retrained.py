@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -85,19 +84,25 @@ def settle(session: Session, tenant: str, model: str, owner: str | None) -> Sett
             row.result, row.helped = _result(session, run.id, run.state)
             row.finished_at = run.finished_at
             if row.helped is False:
-                not_helped(session, tenant, owner, model, row.workflow_id, row.result, row.reason, row.episodes)
+                not_helped(session, row, owner)
     session.flush()
     return settled
 
 
-def not_helped(
-    session: Session, tenant: str, owner: str | None, model: str, run: str | None, result: str, reason: str, episodes: Sequence[str]
-) -> None:
-    """Tell *owner* that an action did not help, and end the episodes that it answered: drift that goes on has to be confirmed anew."""
-    e = t.DriftEpisode
-    mine = (e.tenant == tenant, e.id.in_([UUID(each) for each in episodes]), e.closed_at.is_(None))
-    session.execute(update(e).where(*mine).values(state=EpisodeState.CLOSED, closed_at=func.now()))
-    tell(session, tenant, owner, kind="retraining_did_not_help", model=model, run=run, result=result, reason=reason)
+def not_helped(session: Session, action: t.RetrainDecision, owner: str | None) -> None:
+    """Tell *owner* that *action* did not help, and end the episodes that it answered: drift that goes on has to be confirmed anew.
+
+    What their monitors said before its end is answered by it, though no look has come to it: else that would begin the next episode.
+    """
+    e, v = t.DriftEpisode, t.DriftEvent
+    mine = (e.tenant == action.tenant, e.id.in_([UUID(each) for each in action.episodes]), e.closed_at.is_(None))
+    ended = update(e).where(*mine).values(state=EpisodeState.CLOSED, closed_at=func.now()).returning(e.id, e.monitor)
+    for id, monitor in session.execute(ended).all():
+        said = (v.tenant == action.tenant, v.model == action.model, v.monitor == monitor, v.decision_id.is_(None))
+        before = v.received_at <= action.finished_at
+        session.execute(update(v).where(*said, before).values(decision_id=action.id, episode_id=id))
+    told = {"model": action.model, "run": action.workflow_id, "result": action.result, "reason": action.reason}
+    tell(session, action.tenant, owner, kind="retraining_did_not_help", **told)
 
 
 def start_run(row: t.RetrainDecision, pipeline: str) -> StartRun:

@@ -110,17 +110,16 @@ class RetrainingRows(SituationRows):
         opened = select(t.Run.id).where(t.Run.tenant == self._tenant, t.Run.workflow_id == d.workflow_id)
         with self._database.transaction() as session:
             old = d.created_at <= func.now() - after
-            found = session.execute(
+            action = session.scalars(
                 update(d)
                 .where(d.id == decision, d.tenant == self._tenant, d.finished_at.is_(None), old, ~opened.exists())
                 .values(result="failed", helped=False, finished_at=func.now(), detail=d.detail.concat({"error": error}))
-                .returning(d.model, d.workflow_id, d.reason, d.episodes)
+                .returning(d)
             ).one_or_none()
-            if found is not None:
-                spec = self._spec(session, found.model)
-                owner = spec.owner if spec else None
-                not_helped(session, self._tenant, owner, found.model, found.workflow_id, "failed", found.reason, found.episodes)
-                poke(session, self._tenant, f"retrain/{found.model}")
+            if action is not None:
+                spec = self._spec(session, action.model)
+                not_helped(session, action, spec.owner if spec else None)
+                poke(session, self._tenant, f"retrain/{action.model}")
 
     # --- what is written -------------------------------------------------------------------------------------------------
 
