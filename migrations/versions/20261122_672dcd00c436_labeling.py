@@ -243,6 +243,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state = 'open' and assist = 'accept'"),
     )
+    op.create_index("ix_task_gold", "task", ["campaign_id"], unique=False, postgresql_where=sa.text("gold is not null"))
     op.create_index(
         "ix_task_audited", "task", ["campaign_id"], unique=False, postgresql_where=sa.text("state = 'decided' and assist = 'audit'")
     )
@@ -391,6 +392,7 @@ def downgrade() -> None:
     op.drop_index("ix_task_open", table_name="task", postgresql_where=sa.text("state = 'open'"))
     op.drop_index("ix_task_full", table_name="task", postgresql_where=sa.text("state = 'full'"))
     op.drop_index("ix_task_assisted", table_name="task", postgresql_where=sa.text("state = 'open' and assist = 'accept'"))
+    op.drop_index("ix_task_gold", table_name="task", postgresql_where=sa.text("gold is not null"))
     op.drop_index("ix_task_audited", table_name="task", postgresql_where=sa.text("state = 'decided' and assist = 'audit'"))
     op.drop_index("ix_task_disputed", table_name="task", postgresql_where=sa.text("state = 'disputed'"))
     op.drop_table("task")

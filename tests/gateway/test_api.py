@@ -111,7 +111,9 @@ async def test_mistakes_are_named(client: Client, people: People, campaign: str)
     assert (await client.delete("/v1/campaigns", headers=owner)).status_code == 405
 
 
-async def test_tasks_are_imported_by_lines_all_or_none(client: Client, people: People, campaign: str, senders: Senders) -> None:
+async def test_tasks_are_imported_by_lines_all_or_none(
+    client: Client, people: People, campaign: str, senders: Senders, app: FastAPI, migrated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     owner, path = people("owner"), f"/v1/campaigns/{campaign}/tasks:import"
     lines = b"".join(json.dumps({"key": f"n{n}", "payload": {"text": "x" * 100}}).encode() + b"\n" for n in range(2_500))
 
@@ -134,6 +136,10 @@ async def test_tasks_are_imported_by_lines_all_or_none(client: Client, people: P
     there = senders.rows("select count(*) from task join campaign c on c.id = campaign_id where c.name = :name", name=campaign)
     assert there == [(2_505,)]  # none of the wrong import, nor of another one under the same key
     assert (await client.post(path, content=b"x" * 3_000_000, headers=headers)).status_code == 413
+    small = migrated.gateway.model_copy(update={"max_import": 100_000})
+    monkeypatch.setattr(app.state.parts, "settings", migrated.model_copy(update={"gateway": small}))
+    more = await client.post(path, content=chunks(), headers=headers)
+    assert (more.status_code, "100,000 bytes" in more.json()["detail"]) == (413, True)
     assert (await client.post(path, content=b"x", headers={**owner, "content-type": "text/csv"})).status_code == 415
 
 

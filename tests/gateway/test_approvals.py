@@ -82,7 +82,7 @@ def pressed(asked: Asked, action: str = "approve", user: str = "U1", **other: An
 
 
 async def test_a_button_in_slack_votes_once(client: httpx.AsyncClient, senders: Senders) -> None:
-    hook, asked = senders.hook(HookProvider.SLACK), Asked(senders.database, required=2)
+    hook, asked = senders.hook(HookProvider.SLACK), Asked(senders.database, required=2, approvers=("slack:U1", "slack:U2"))
     for user in ("U1", "U1", "U2"):
         response = await client.post(hook.path, **hook.by_slack(pressed(asked, user=user)))
         assert (response.status_code, response.json()["state"]) == (200, "processed"), response.text
@@ -94,10 +94,18 @@ async def test_a_button_in_slack_votes_once(client: httpx.AsyncClient, senders: 
 
 @pytest.mark.parametrize("odd", [{"action_id": "explode"}, {"value": "x"}, {"value": f"{uuid4()}:{'0' * 64}"}])
 async def test_a_button_that_cannot_count_is_quarantined(client: httpx.AsyncClient, senders: Senders, odd: dict[str, str]) -> None:
-    hook, asked = senders.hook(HookProvider.SLACK), Asked(senders.database)
+    hook, asked = senders.hook(HookProvider.SLACK), Asked(senders.database, approvers=("slack:U1",))
     response = await client.post(hook.path, **hook.by_slack(pressed(asked, **odd)))
     assert (response.status_code, response.json()["state"]) == (200, "quarantined")
     assert (await client.post(hook.path, **hook.by_slack(pressed(asked), at=1_000))).status_code == 401
     other = {**hook.by_slack(pressed(asked)), "content": pressed(asked, "reject")}
     assert (await client.post(hook.path, **other)).status_code == 401
+    assert senders.rows("select 1 from approval_vote where approval_id = :id", id=asked.id) == []
+
+
+async def test_a_stranger_in_slack_decides_nothing_where_nobody_is_named(client: httpx.AsyncClient, senders: Senders) -> None:
+    hook, asked = senders.hook(HookProvider.SLACK), Asked(senders.database)
+    told = (await client.post(hook.path, **hook.by_slack(pressed(asked)))).json()
+    assert told["state"] == "quarantined"
+    assert "names no approvers" in told["error"]
     assert senders.rows("select 1 from approval_vote where approval_id = :id", id=asked.id) == []

@@ -18,7 +18,7 @@ from perdure.labeling.ports import Incoming, NewTask
 from perdure.messages.common import ArtifactRef
 from perdure.messages.labeling import WITHDRAWN, AnnotationStatus, CampaignCommand, CampaignState
 from perdure.metadata.database import Database
-from perdure.metadata.repository import CampaignRows, LabelRows
+from perdure.metadata.repository import CampaignRows, LabelRows, changes
 
 S = AnnotationStatus
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -436,6 +436,43 @@ def test_the_ladder_is_climbed_once(database: Database) -> None:
         told = session.execute(text("select target, payload->>'kind' from outbox where topic = 'notify' order by id")).all()
         mine = [tuple(row) for row in told if row[0] in ("ada", "boss")]
     assert mine[-2:] == [("ada", "remind"), ("boss", "lower_overlap")]
+
+
+def test_overlap_is_lowered_once_a_page_of_tasks_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "PAGE", 3)
+    ladder = [{"after": 0.5, "then": "lower_overlap"}]
+    campaign = Campaign(database, tasks=8, overlap={"labels": 3, "most": 3}, deadline="10h", ladder=ladder)
+    campaign.rows.put_tasks(campaign.id, [NewTask(key="gold", payload={}, gold="ham")])
+    campaign.answer(*(said(f"t{n}", by=who) for n in (0, 7) for who in ("ada", "bob")))
+    shift(campaign, 6)
+    ticks = [campaign.rows.tick(campaign.id)]
+    while ticks[-1].more:
+        assert campaign.rows.close(campaign.id, "over", only_if_over=True).state is CampaignState.OPEN
+        ticks.append(campaign.rows.tick(campaign.id))
+    assert ticks[-1].decided == 2
+    query = text("select key, overlap from task where campaign_id = :id order by key")
+    with database.transaction() as session:
+        overlaps = dict(session.execute(query, {"id": campaign.id}).all())
+    assert overlaps.pop("gold") > 1_000
+    assert set(overlaps.values()) == {2}
+
+
+def test_a_campaign_does_not_end_while_tasks_arrive(database: Database) -> None:
+    campaign = Campaign(database, tasks=1)
+    campaign.answer(said("t0"))
+    with campaign.rows.arriving(campaign.id), campaign.rows.arriving(campaign.id):
+        assert campaign.rows.tick(campaign.id).over is None
+        assert campaign.rows.close(campaign.id, "every task has its label", only_if_over=True).state is CampaignState.OPEN
+    assert campaign.rows.tick(campaign.id).over == "every task has its label"
+
+
+def test_who_deletes_a_submitted_answer_may_get_the_task_again(database: Database) -> None:
+    campaign = Campaign(database, tasks=1)
+    [lease] = campaign.labels.lease(campaign.id, "ada", 5)
+    campaign.answer(said("t0", lease=(lease.assignment, lease.token)))
+    assert campaign.labels.lease(campaign.id, "ada", 5) == []
+    campaign.answer(said("t0", deleted=True, at=1))
+    assert [each.task for each in campaign.labels.lease(campaign.id, "ada", 5)] == ["t0"]
 
 
 def test_a_rung_or_deadline_that_is_near_is_not_slept_through(database: Database) -> None:

@@ -21,7 +21,7 @@ from perdure.labeling.spec import Overlap
 from perdure.messages.labeling import AnnotationStatus, CampaignState
 from perdure.metadata.database import Database
 from perdure.metadata.queries.affected import affected
-from perdure.metadata.repository import leases, measuring
+from perdure.metadata.repository import changes, leases, measuring
 from tests.metadata.test_labeling import Campaign, said
 
 S = AnnotationStatus
@@ -271,6 +271,23 @@ def test_a_model_that_people_disagree_with_is_withdrawn(database: Database) -> N
         pass
     assert not open_tasks(campaign)
     assert {line["decided_by"] for key, line in exported(campaign).items() if key != "other"} == {"perdure"}
+
+
+def test_a_model_is_withdrawn_a_page_of_tasks_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "PAGE", 7)
+    campaign = assisted(database)
+    campaign.rows.tick(campaign.id)
+    audited = audits(campaign)
+    campaign.answer(*(said(key, "ham") for key in audited))
+    ticks = 0
+    while campaign.rows.tick(campaign.id).more:
+        assert campaign.rows.close(campaign.id, "over", only_if_over=True).state is CampaignState.OPEN
+        ticks += 1
+    assert ticks >= 120 // 7
+    [(model, detail)] = events(campaign, "model_blocked")
+    assert (model, detail["withdrawn"], set(detail)) == ("model:3", 60 - len(audited), {"reason", "withdrawn"})
+    assert campaign.rows.annotations(campaign.id) == {S.BLOCKED: 60 - len(audited), S.VALID: len(audited)}
+    assert campaign.rows.tick(campaign.id).decided == len(audited)
 
 
 def test_audits_of_a_version_count_together_however_it_is_written(database: Database) -> None:

@@ -22,6 +22,7 @@ from perdure.config import Settings
 from perdure.errors import InvalidInput, NotFound, TemporalUnavailable
 from perdure.gateway.auth import Keys
 from perdure.gateway.rates import Rates
+from perdure.gateway.seldom import Seldom
 from perdure.gateway.together import Together
 from perdure.keys import identity
 from perdure.labeling.ports import CampaignRow, Held, Incoming, Lease
@@ -42,7 +43,7 @@ HOOK_SECONDS = 3.0  # so long a retired hook, or a secret that was replaced, may
 class Parts:
     """One process's connections. Blocking calls run in as many threads as there are connections."""
 
-    def __init__(self, settings: Settings, database: Database, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, settings: Settings, database: Database, pool: ThreadPoolExecutor, figures: ThreadPoolExecutor) -> None:
         self.settings, self.database, self._pool = settings, database, pool
         self.access, self.campaigns, self.labels = AccessRows(database), CampaignRows(database), LabelRows(database)
         self.deliveries, self.promotions = DeliveryRows(database), PromotionRows(database)
@@ -50,9 +51,11 @@ class Parts:
         self.feedback = FeedbackRows(database)
         self.keys = Keys(lambda digest: self.call(self.access.key, digest))
         self.cookies = Keys(lambda digest: self.call(self.sessions.session, digest))
+        self._figures = Seldom(figures)
         self._held: Together[tuple[UUID, UUID], Held | None] = Together(lambda leases: self.call(self.labels.held, leases))
         self._leased: dict[tuple[UUID, UUID], Held] = {}
         self._writers: dict[UUID, Together[Incoming, AnswerResult]] = {}
+        self.importing = asyncio.Semaphore(1)  # holds two connections: two at once could take all of a small pool
         self.rates = Rates(settings.gateway.hook_rate) if settings.gateway.hook_rate else None
         self._hooks: dict[str, tuple[float, Hook]] = {}
         self._temporal: Client | None = None
@@ -62,12 +65,20 @@ class Parts:
     @contextlib.asynccontextmanager
     async def open(cls, settings: Settings) -> AsyncIterator[Parts]:
         """The parts, until the end of the block. Nothing is connected before it is needed."""
-        with Database.open(settings) as database, ThreadPoolExecutor(settings.postgres.pool, thread_name_prefix="rows") as pool:
-            yield cls(settings, database, pool)
+        with (
+            Database.open(settings) as database,
+            ThreadPoolExecutor(settings.postgres.pool, thread_name_prefix="rows") as pool,
+            ThreadPoolExecutor(1, thread_name_prefix="figures") as figures,
+        ):
+            yield cls(settings, database, pool, figures)
 
     async def call(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """*work* in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *arguments, **named))
+
+    async def count(self, work: Callable[[Database, UUID], T], campaign: UUID) -> T:
+        """Figures of a campaign that read all its answers: beside what labelers wait for, and not each time where that takes long."""
+        return await self._figures.found((work, campaign), partial(work, self.database, campaign))
 
     # --- campaigns -----------------------------------------------------------------------------------------------------
 

@@ -41,9 +41,9 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
 
-def too_large(most: int) -> HTTPException:
+def too_large(most: int, what: str = "a body") -> HTTPException:
     """413; an `HTTPException`, as the framework takes any other one while it reads for a body that does not parse."""
-    return HTTPException(413, f"a body may have {most:,} bytes", headers={"Connection": "close"})
+    return HTTPException(413, f"{what} may have {most:,} bytes", headers={"Connection": "close"})
 
 
 def require_media(request: Request, *wanted: str) -> None:

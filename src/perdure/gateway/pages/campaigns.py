@@ -31,8 +31,8 @@ async def campaigns(visitor: Reading, shared: Shared) -> Response:
 async def campaign(campaign: str, visitor: Reading, shared: Shared) -> Response:
     """A campaign's figures, and what waits for an adjudicator."""
     row = await shared.campaign(campaign)
-    progress = await shared.call(campaign_progress, shared.database, row.id)
-    agreed = await shared.call(campaign_agreement, shared.database, progress.campaign.id)
+    progress = await shared.count(campaign_progress, row.id)
+    agreed = await shared.count(campaign_agreement, progress.campaign.id)
     total, disputed = await shared.call(disputed_tasks, shared.database, progress.campaign.id)
     return page(
         "campaign.html",

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -21,6 +22,7 @@ from perdure.metadata.repository.access import Hook
 from perdure.metadata.tables import HookProvider
 
 router = APIRouter(prefix="/v1/hooks", tags=["hooks"])
+LARGE = 64 * 1024  # bytes of a body that others would wait for, were it read between them
 _log = logging.getLogger("perdure.gateway")
 
 
@@ -42,8 +44,9 @@ async def deliver(request: Request, hook: str, shared: Shared) -> JSONResponse:
     require_media(request, *provider.media)
     body, received = await request.body(), datetime.now(UTC)
     secrets = await shared.call(_secrets, found, received)
+    verified = partial(provider.verify, request.headers, body, secrets, time.time())
     try:
-        key = provider.verify(request.headers, body, secrets, time.time())
+        key = await shared.call(verified) if len(body) > LARGE else verified()
     except Malformed as err:
         raise Refused(
             400, InvalidInput(str(err), field="headers", remedy="send what the convention of this hook's provider demands")
@@ -55,7 +58,8 @@ async def deliver(request: Request, hook: str, shared: Shared) -> JSONResponse:
         status = 503 if found.provider is HookProvider.ALERTMANAGER else 429  # which Alertmanager may take for a lasting refusal
         raise Refused(status, RateLimited(limit, field="hook", remedy=f"send it again in {wait} seconds"), {"Retry-After": str(wait)})
     headers = {name: request.headers[name][:1_000] for name in KEPT_HEADERS if name in request.headers}
-    message = provider.read(found, body, received, headers)
+    read = partial(provider.read, found, body, received, headers)
+    message = await shared.call(read) if len(body) > LARGE else read()
     arrived = Arrived(
         hook=found.id,
         campaign=found.campaign,

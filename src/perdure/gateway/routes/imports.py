@@ -76,7 +76,7 @@ async def import_tasks(request: Request, campaign: str, caller: Writer, shared: 
         return await once(shared, caller, key, request, wanted, work)
     seen, rows = hashlib.sha256(), 0
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as kept:
-        async for line in _split(request, seen):
+        async for line in _split(request, seen, shared.settings.gateway.max_import):
             rows += 1
             if line.strip():
                 manifest.task(line, rows, row.spec)
@@ -85,7 +85,8 @@ async def import_tasks(request: Request, campaign: str, caller: Writer, shared: 
         if answered := await before(shared, caller, key, request, said):
             return answered
         kept.seek(0)
-        added = await shared.call(_put, shared.campaigns, row, kept)
+        async with shared.importing:
+            added = await shared.call(_put, shared.campaigns, row, kept)
     answer = bodies.Imported(import_id=identity(row.id, "import", said.sha256), tasks=rows, added=added)
     return await once(shared, caller, key, request, said, lambda: (202, answer.model_dump(mode="json")))
 
@@ -99,25 +100,29 @@ class _Lines(BaseModel):
 def _put(campaigns: CampaignRows, campaign: CampaignRow, lines: Iterable[bytes]) -> int:
     """Store lines that were found to be right; how many were new."""
     added, waiting, size = 0, list[NewTask](), 0
-    for number, line in enumerate(lines, 1):
-        waiting.append(manifest.task(line, number, campaign.spec))
-        size += len(line)
-        if len(waiting) >= BATCH or size >= BATCH_BYTES:
-            added += campaigns.put_tasks(campaign.id, waiting)
-            waiting, size = [], 0
-    return added + (campaigns.put_tasks(campaign.id, waiting) if waiting else 0)
+    with campaigns.arriving(campaign.id):
+        for number, line in enumerate(lines, 1):
+            waiting.append(manifest.task(line, number, campaign.spec))
+            size += len(line)
+            if len(waiting) >= BATCH or size >= BATCH_BYTES:
+                added += campaigns.put_tasks(campaign.id, waiting)
+                waiting, size = [], 0
+        return added + (campaigns.put_tasks(campaign.id, waiting) if waiting else 0)
 
 
-async def _split(request: Request, seen: Any) -> AsyncIterator[bytes]:
-    """The body's lines, however long it is."""
-    rest = b""
+async def _split(request: Request, seen: Any, most: int) -> AsyncIterator[bytes]:
+    """The body's lines. Raises TooLarge where one is too long, or all are."""
+    rest, size = b"", 0
     async for chunk in request.stream():
         seen.update(chunk)
+        size += len(chunk)
+        if size > most:
+            raise too_large(most, "an import by lines (more may come by the address of an object)")
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
         if len(rest) > manifest.LONGEST:
-            raise too_large(manifest.LONGEST)
+            raise too_large(manifest.LONGEST, "a line")
     if rest:
         yield rest
 

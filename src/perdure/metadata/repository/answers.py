@@ -66,7 +66,8 @@ _WRITE = f"""
         from unnest(cast(%(ended_tasks)s as uuid[]), cast(%(ended_labelers)s as uuid[]), cast(%(ended_states)s as text[]))
           as rows (task, labeler, state)
         cross join lateral (select a.id from assignment a
-                             where a.task_id = rows.task and a.labeler_id = rows.labeler and a.state = 'leased' offset 0) as held
+                             where a.task_id = rows.task and a.labeler_id = rows.labeler
+                               and a.state = case rows.state when 'expired' then 'submitted' else 'leased' end offset 0) as held
        where assignment.id = held.id
     ), poked as (
       insert into outbox (tenant, topic, target, payload)
@@ -320,6 +321,8 @@ class AnswerRows(Rows):
         if outcome.status in STANDING:
             ended = AssignmentState.SKIPPED if answer.skip else AssignmentState.SUBMITTED
             batch.ended[task.id, labeler.id] = ended
+        elif answer.deleted and (valid or skips):  # nothing of theirs stands: they may get the task again
+            batch.ended[task.id, labeler.id] = AssignmentState.EXPIRED
         if task.state is TaskState.DECIDED and valid and not task.adjudicated:
             batch.undecided.add(task.id)
         batch.touched[task.key] = _counted(task, valid, skips, batch.spec)

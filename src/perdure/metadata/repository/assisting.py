@@ -1,4 +1,4 @@
-"""A model's answers: given where it is sure, and withdrawn where people have disagreed with it too often."""
+"""A model's answers: given where it is sure, and withdrawn (`changes`) where people have disagreed with it too often."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from perdure.keys import identity
 from perdure.labeling.assistance import SOURCE, failing, guess, labeler_of
-from perdure.labeling.consensus import ADJUDICATED
 from perdure.labeling.ports import Incoming
 from perdure.labeling.spec import Campaign, load
+from perdure.messages.common import Json
 from perdure.messages.labeling import AnnotationStatus, Assist, CampaignState, TaskState
 from perdure.metadata import tables as t
 from perdure.metadata.database import Database
-from perdure.metadata.jsonb import plain
-from perdure.metadata.repository.answers import AnswerRows, poke, share_campaign
-from perdure.metadata.repository.messages import tell
-
-BLOCKED = "model_blocked"  # the kind of event and message
+from perdure.metadata.repository.answers import AnswerRows, share_campaign
+from perdure.metadata.repository.changes import AFTER, BLOCKED
 
 _AUDITED = text(
     """
@@ -31,45 +28,19 @@ _AUDITED = text(
      where task.campaign_id = :campaign and task.state = 'decided' and task.assist = 'audit' group by 1
     """
 )
-# held in one order, as two that hold many tasks would wait for each other
-_HELD = text(
-    """
-    select count(*) from (
-      select id from task
-       where id in (select task_id from annotation
-                     where campaign_id = :campaign and source = :source and labeler_id = :labeler and status = 'valid')
-       order by id for update) as held
-    """
-)
-_WITHDRAWN = text(
-    """
-    update annotation set status = 'blocked'
-     where campaign_id = :campaign and source = :source and labeler_id = :labeler and status = 'valid' returning task_id
-    """
-)
-_UNDECIDED = text("delete from decision where task_id = any(:tasks) and method <> :adjudicated")
-_REOPENED = text(
-    """
-    update task set n_valid = n_valid - 1, assist = null, overlap = greatest(overlap, :labels),
-                    state = case when state = 'rejected' or exists (select from decision where decision.task_id = task.id) then state
-                                 when n_valid - 1 >= greatest(overlap, :labels) then 'full'
-                                 when n_skip >= :skips then 'disputed' else 'open' end
-     where id = any(:tasks)
-    """
-)
 
 
 def assist_campaign(database: Database, tenant: str, campaign: UUID, limit: int) -> bool:
-    """Withdraw the answers of models that failed their audit, and give those that are due; whether there may be more to give."""
+    """Begin to withdraw the answers of models that failed their audit, give those that are due; whether there may be more to give."""
     with database.transaction() as session:
         row = session.get_one(t.Campaign, campaign)
         spec = load(row.spec)
         if spec.model is None or row.state is CampaignState.CLOSED:
             return False
         failed = failing_models(session, campaign, spec)
-    for labeler, (agreed, audited) in failed.items():
-        with database.transaction() as session:
-            _withdraw(session, tenant, campaign, spec, labeler, f"people agreed with {agreed} of {audited} audited answers")
+        events = [_failed(tenant, campaign, labeler, *counts) for labeler, counts in failed.items()]
+        if events:
+            session.execute(insert(t.CampaignEvent).on_conflict_do_nothing(), events)
     return _answer(database, tenant, campaign, spec, limit)
 
 
@@ -83,6 +54,18 @@ def failing_models(session: Session, campaign: UUID, spec: Campaign) -> dict[str
         audited[labeler_of(row.version)] += row.audited
     failed = {labeler: (agreed[labeler], audited[labeler]) for labeler in audited if failing(agreed[labeler], audited[labeler], spec.model)}
     return {labeler: counts for labeler, counts in failed.items() if labeler not in _blocked(session, campaign)} if failed else {}
+
+
+def _failed(tenant: str, campaign: UUID, labeler: str, agreed: int, audited: int) -> Json:
+    """The event that begins the withdrawal. Once: its key is the model's."""
+    return {
+        "tenant": tenant,
+        "campaign_id": campaign,
+        "key": f"{BLOCKED}/{labeler}",
+        "kind": BLOCKED,
+        "actor": labeler,
+        "detail": {"reason": f"people agreed with {agreed} of {audited} audited answers", "withdrawn": 0, AFTER: ""},
+    }
 
 
 def _blocked(session: Session, campaign: UUID) -> set[str]:
@@ -120,23 +103,3 @@ def _answer(database: Database, tenant: str, campaign: UUID, spec: Campaign, lim
         session.execute(select(task.id).where(*mine).order_by(task.id).with_for_update())
         session.execute(update(task).where(*mine).values(assist=None, overlap=func.greatest(task.overlap, spec.overlap.labels)))
     return len(found) == limit
-
-
-def _withdraw(session: Session, tenant: str, campaign: UUID, spec: Campaign, labeler: str, why: str) -> None:
-    """All answers of this model count no more, and the tasks are asked of people. Once: the event is its own key."""
-    share_campaign(session, campaign)
-    row = session.get_one(t.Campaign, campaign, populate_existing=True)
-    if row.state is CampaignState.CLOSED:
-        return
-    mine = {"campaign": campaign, "source": SOURCE, "labeler": identity(tenant, "labeler", labeler)}
-    session.execute(_HELD, mine)
-    tasks = list(session.scalars(_WITHDRAWN, mine))
-    gone = session.execute(_UNDECIDED, {"tasks": tasks, "adjudicated": ADJUDICATED}).rowcount  # type: ignore[attr-defined]
-    session.execute(_REOPENED, {"tasks": tasks, "labels": spec.overlap.labels, "skips": spec.skips})
-    session.execute(update(t.Campaign).where(t.Campaign.id == campaign).values(decided=t.Campaign.decided - gone))
-    detail = {"reason": why, "withdrawn": len(tasks)}
-    event = t.CampaignEvent(tenant=tenant, campaign_id=campaign, key=f"{BLOCKED}/{labeler}", kind=BLOCKED, actor=labeler, detail=detail)
-    session.add(event)
-    session.flush()
-    tell(session, tenant, spec.owner, kind=BLOCKED, campaign=row.name, model=plain(labeler), **detail)
-    poke(session, tenant, row.workflow_id)

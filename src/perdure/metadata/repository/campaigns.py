@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import Boolean, ColumnElement, case, func, select, text, true, update
 from sqlalchemy.orm import Session
 
 from perdure.errors import Conflict, InvalidInput, NotFound
@@ -19,6 +20,7 @@ from perdure.labeling.spec import load
 from perdure.messages.common import ArtifactRef, Json
 from perdure.messages.labeling import WITHDRAWN, AnnotationStatus, Assist, CampaignCommand, CampaignState
 from perdure.metadata import tables as t
+from perdure.metadata.database import translated
 from perdure.metadata.jsonb import dumps, plain
 from perdure.metadata.repository.access import NAME
 from perdure.metadata.repository.answers import poke
@@ -147,6 +149,24 @@ class PlainCampaignRows(EstimateRows):
             cursor.rows = upto
             if last:
                 cursor.finished_at = func.now()
+
+    @contextmanager
+    def arriving(self, campaign: UUID) -> Iterator[None]:
+        """More tasks come by `put_tasks`. Until the block or its connection ends, the campaign does not end for want of them."""
+        number = _arrival(campaign)
+        # no transaction: one that is idle for long is ended by the server
+        with translated(), self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(select(func.pg_advisory_lock_shared(number)))
+            try:
+                yield
+            finally:
+                connection.execute(select(func.pg_advisory_unlock_shared(number)))
+
+    def _is_arriving(self, session: Session, campaign: UUID) -> bool:
+        """Whether somebody is inside `arriving`."""
+        number = _arrival(campaign)
+        held = case((func.pg_try_advisory_lock(number), ~func.pg_advisory_unlock(number, type_=Boolean)), else_=true())
+        return bool(session.scalar(select(held)))
 
     def put_tasks(self, campaign: UUID, rows: Sequence[NewTask], *, quiet: bool = False) -> int:
         """Add tasks by hand; a key that is there already keeps its task. How many were new.
@@ -322,6 +342,11 @@ def _line(task: Any, decision: t.Decision, opinions: list[Json]) -> Json:
     if task.assist is Assist.AUDIT:
         line["audit"] = True
     return line
+
+
+def _arrival(campaign: UUID) -> ColumnElement[int]:
+    """The number of the lock that who brings tasks shares."""
+    return func.hashtextextended(f"perdure/{campaign}/arriving", 0)
 
 
 def plain_values(detail: Json) -> Json:

@@ -20,7 +20,7 @@ from perdure.metadata.database import Database, again
 from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.drift import DriftRows
 from perdure.metadata.repository.leases import LabelRows
-from perdure.metadata.repository.promotions import PromotionRows
+from perdure.metadata.repository.promotions import SLACK, PromotionRows
 from perdure.metadata.repository.rows import Rows
 
 
@@ -113,7 +113,7 @@ class DeliveryRows(Rows):
                 if meaning.vote:
                     vote = meaning.vote
                     self._promotions.vote_within(
-                        session, vote.approval, vote.decision, vote.actor, vote.reason, vote.evidence_sha256, channel="slack"
+                        session, vote.approval, vote.decision, vote.actor, vote.reason, vote.evidence_sha256, channel=SLACK
                     )
                 if meaning.events:
                     self._drift.record_within(session, meaning.events)

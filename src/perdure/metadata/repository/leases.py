@@ -109,7 +109,7 @@ class LabelRows(AnswerRows):
                 session.execute(
                     update(a)
                     .where(a.id == assignment, a.lease_token == token)
-                    .where(a.state.in_((AssignmentState.SUBMITTED, AssignmentState.SKIPPED)))
+                    .where(a.state.in_((AssignmentState.SUBMITTED, AssignmentState.EXPIRED, AssignmentState.SKIPPED)))
                     .values(state=AssignmentState.LEASED, ended_at=None, expires_at=datetime.now(UTC) + load(row.spec).lease)
                 )
             return result

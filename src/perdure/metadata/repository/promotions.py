@@ -22,6 +22,7 @@ from perdure.metadata.repository.rows import Rows
 from perdure.ports import Promotion, Release
 
 UNPROVEN = ("temporal", "cli")
+SLACK = "slack"
 """Channels on which the actor is a claim: whoever may reach Temporal may write any name."""
 
 
@@ -202,6 +203,12 @@ class PromotionRows(Rows):
         if approval.approvers and actor not in approval.approvers:
             raise VoteRefused(
                 f"{actor!r} may not decide here", field="actor", remedy=f"ask one of {', '.join(map(str, approval.approvers))}"
+            )
+        if channel == SLACK and not approval.approvers:  # who asked for it may have an account there too, by another name
+            raise VoteRefused(
+                "an account of Slack proves nobody's name here, and this pipeline names no approvers",
+                field="promote.approval.approvers",
+                remedy=f"name who may decide, {actor!r} among them, or vote by another channel",
             )
         if channel in UNPROVEN and not approval.unauthenticated_counts:  # nor recorded: it would stand in the way of the real one
             raise VoteRefused(

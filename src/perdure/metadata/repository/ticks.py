@@ -28,6 +28,7 @@ from perdure.metadata.jsonb import plain
 from perdure.metadata.repository.answers import own_campaign, poke, share_campaign
 from perdure.metadata.repository.assisting import assist_campaign, failing_models
 from perdure.metadata.repository.campaigns import PlainCampaignRows, campaign_row
+from perdure.metadata.repository.changes import AFTER, LOWERED, change, unfinished
 from perdure.metadata.repository.feedback import decided_outcomes
 from perdure.metadata.repository.measuring import ended, measure
 from perdure.metadata.repository.messages import tell
@@ -46,6 +47,7 @@ class CampaignRows(PlainCampaignRows):
         """Decide up to *limit* tasks, climb the ladder, say whether the campaign is over."""
         requeue_blocked(self._database, self._tenant)
         assisted = assist_campaign(self._database, self._tenant, campaign, limit)
+        changing = change(self._database, self._tenant, campaign)
         unmeasured = measure(self._database, campaign)
         with self._database.transaction() as session:
             share_campaign(session, campaign)
@@ -61,9 +63,10 @@ class CampaignRows(PlainCampaignRows):
             row.decided += decided.ended
             session.flush()
             imports = self._imports(session, campaign)
+            coming = bool(imports) or self._is_arriving(session, campaign)
             self._climb(session, row, spec, row.total - row.decided - row.rejected, closing=True)
-            over = self._over(session, row, spec, importing=bool(imports))
-            failed = over is None and bool(failing_models(session, campaign, spec))  # found out just now: it does not end like this
+            over = self._over(session, row, spec, coming=coming)
+            held = row.state is not CampaignState.CLOSED and (over is not None or decided.looked > 0) and self._is_held(session, row, spec)
             ahead = (self._until_due(row, spec, self._now(session)), unmeasured)
             unfinished = row.total - row.decided - row.rejected
         return Tick(
@@ -72,10 +75,10 @@ class CampaignRows(PlainCampaignRows):
             rejected=row.rejected,
             open=unfinished,
             state=row.state,
-            over=over,
-            next_look=IDLE if decided.looked else WAITING if unfinished or imports else ASLEEP,
+            over=None if held else over,
+            next_look=IDLE if decided.looked or coming else WAITING if unfinished or imports else ASLEEP,
             due=min((each for each in ahead if each is not None), default=None),
-            more=decided.looked >= limit or lowered or assisted or failed,
+            more=decided.looked >= limit or lowered or assisted or changing or held,
             imports=imports if row.state is not CampaignState.CLOSED else [],
         )
 
@@ -87,7 +90,9 @@ class CampaignRows(PlainCampaignRows):
         with self._database.transaction() as session:
             own_campaign(session, campaign)
             row = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()
-            if only_if_over and self._over(session, row, load(row.spec), importing=bool(self._imports(session, campaign))) is None:
+            spec = load(row.spec)
+            coming = bool(self._imports(session, campaign)) or self._is_arriving(session, campaign)
+            if only_if_over and (self._over(session, row, spec, coming=coming) is None or self._is_held(session, row, spec)):
                 return campaign_row(row)
             if row.state is not CampaignState.CLOSED:
                 row.state, row.closed_reason, row.closed_at = CampaignState.CLOSED, row.closed_reason or reason, datetime.now(UTC)
@@ -200,15 +205,13 @@ class CampaignRows(PlainCampaignRows):
         cursors = select(t.TaskImport).where(t.TaskImport.campaign_id == campaign, t.TaskImport.finished_at.is_(None))
         return [ArtifactRef(uri=row.uri, sha256=row.sha256) for row in session.scalars(cursors.order_by(t.TaskImport.created_at))]
 
-    def _over(self, session: Session, row: t.Campaign, spec: Campaign, *, importing: bool) -> str | None:
-        """Why it is over; not before the answers of a model that failed its audit are withdrawn."""
-        if row.state is CampaignState.CLOSED:
-            return row.closed_reason
-        reason = self._reason(session, row, spec, importing=importing)
-        return None if reason is None or failing_models(session, row.id, spec) else reason
+    def _is_held(self, session: Session, row: t.Campaign, spec: Campaign) -> bool:
+        """Whether an end has to wait: for the answers of a model that failed its audit, or for another change of all tasks."""
+        return unfinished(session, row.id) or bool(failing_models(session, row.id, spec))
 
-    def _reason(self, session: Session, row: t.Campaign, spec: Campaign, *, importing: bool) -> str | None:
-        if row.closed_reason is not None:
+    def _over(self, session: Session, row: t.Campaign, spec: Campaign, *, coming: bool) -> str | None:
+        """Why it is over. *coming*: more tasks are on their way."""
+        if row.closed_reason is not None or row.state is CampaignState.CLOSED:
             return row.closed_reason
         if spec.standing:
             return None
@@ -218,7 +221,7 @@ class CampaignRows(PlainCampaignRows):
             return reason
         if row.deadline is not None and self._now(session) >= row.deadline:
             return "the deadline is over"
-        if row.total and not importing and row.decided + row.rejected >= row.total:
+        if row.total and row.decided + row.rejected >= row.total and not coming:
             return "every task has its label"
         return None
 
@@ -226,27 +229,22 @@ class CampaignRows(PlainCampaignRows):
         return session.scalars(select(func.now())).one()
 
     def _climb(self, session: Session, row: t.Campaign, spec: Campaign, left: int, *, closing: bool) -> bool:
-        """Every rung that is due, once: those that close the campaign, or the others. Whether there may be more to decide now."""
+        """Every rung that is due, once: those that close the campaign, or the others. Whether a change of all tasks has begun."""
         due = [each for each in _due(row, spec, self._now(session)) if (each[1].then == "close") == closing]
         climbed = [self._step(session, row, spec, number, rung, left) for number, rung in due]
         return any(climbed)
 
     def _step(self, session: Session, row: t.Campaign, spec: Campaign, number: int, rung: Rung, left: int) -> bool:
-        """One rung: an event, a message to people, and what the rung does."""
-        detail = {"after": rung.after, "left": left, "tell": rung.tell or spec.owner}
+        """One rung: an event, a message to people, and what the rung does. Whether that is a change of all tasks."""
+        lowers = rung.then == LOWERED
+        detail = {"after": rung.after, "left": left, "tell": rung.tell or spec.owner} | ({AFTER: ""} if lowers else {})
         if not self._note(session, row.id, f"rung/{number}/{row.deadline}", rung.then, "perdure", detail):
             return False
         told = {"kind": rung.then, "campaign": row.name, "left": left, "deadline": str(row.deadline)}
         tell(session, self._tenant, rung.tell or spec.owner, **told)
         if rung.then == "close":
             row.closed_reason = f"closed at {rung.after:.0%} of its time, with {left} tasks left"
-        elif rung.then == "lower_overlap":
-            asked = (t.Task.campaign_id == row.id, t.Task.state == TaskState.OPEN, t.Task.gold.is_(None))
-            held = select(t.Task.id).where(*asked).order_by(t.Task.id).with_for_update().subquery()  # in the order of all others
-            session.execute(select(func.count()).select_from(held))
-            session.execute(update(t.Task).where(*asked, t.Task.overlap > 1).values(overlap=t.Task.overlap - 1))
-            session.execute(update(t.Task).where(*asked, t.Task.n_valid >= t.Task.overlap).values(state=TaskState.FULL))
-        return rung.then == "lower_overlap"
+        return lowers
 
     def _until_due(self, row: t.Campaign, spec: Campaign, now: datetime) -> timedelta | None:
         """The time to the next rung or the deadline; none where nothing is ahead."""

@@ -78,6 +78,7 @@ class Task(Base):
         Index("ix_task_full", "campaign_id", "id", postgresql_where=text("state = 'full'")),
         Index("ix_task_disputed", "campaign_id", "id", postgresql_where=text("state = 'disputed'")),
         Index("ix_task_assisted", "campaign_id", "id", postgresql_where=text("state = 'open' and assist = 'accept'")),
+        Index("ix_task_gold", "campaign_id", postgresql_where=text("gold is not null")),
         Index("ix_task_audited", "campaign_id", postgresql_where=text("state = 'decided' and assist = 'audit'")),
     )
 
