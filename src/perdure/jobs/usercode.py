@@ -7,7 +7,6 @@ import importlib
 import os
 import shutil
 import sys
-import tempfile
 import time
 import traceback
 import zipfile
@@ -19,6 +18,7 @@ from uuid import uuid4
 
 from perdure.adapters.s3 import ObjectStore
 from perdure.errors import JobCrashed, PerdureError, StorageFull, UserCodeError, UserCodeImport, bounded
+from perdure.jobs import scratch
 from perdure.messages.common import ArtifactRef
 
 _LEFT_SECONDS = 86_400.0
@@ -32,8 +32,8 @@ def install(objects: ObjectStore, code: ArtifactRef) -> Path:
     if not folder.is_dir():
         fresh = folder.with_name(f".{folder.name}.{uuid4().hex}")
         try:
-            with tempfile.TemporaryDirectory() as tmp:
-                archive = objects.download(code, Path(tmp) / "code.zip")
+            with scratch.folder() as tmp:
+                archive = objects.download(code, tmp / "code.zip")
                 with zipfile.ZipFile(archive) as package:
                     package.extractall(fresh)
             fresh.rename(folder)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from perdure.errors import DataRejected, InvalidInput, ResourcesUnavailable
+from perdure.jobs import scratch
 from perdure.jobs.trainer import LABEL, TrainContext
 
 MODEL = "model.ubj"
@@ -102,10 +101,12 @@ def _boost(xgb: Any, params: dict[str, Any], context: TrainContext, data: list[t
         if not context.checkpoint_due(done):
             context.report(done, metrics)
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            if context.rank == 0:
-                (Path(folder) / MODEL).write_bytes(booster.save_raw("ubj"))
-            context.report(done, metrics, Path(folder) if context.rank == 0 else None)
+        if context.rank == 0:
+            with scratch.folder() as folder:
+                (folder / MODEL).write_bytes(booster.save_raw("ubj"))
+                context.report(done, metrics, folder)
+        else:
+            context.report(done, metrics)
         _forget_samplers(booster, _seed_at(context, done))
 
 
