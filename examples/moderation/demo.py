@@ -103,8 +103,8 @@ class Story:
         if phase:
             self.once(f"phase:{phase}:{len(self.killed_at)}", f"train: {phase}")
         if round >= 100:
-            figures = _figures(detail.get("metrics") or {})
-            self.once(f"round:{round // 100}", f"train: round {round} of {ROUNDS}, last checkpoint {committed}, {figures}")
+            told = [f"train: round {round} of {ROUNDS}", f"last checkpoint {committed}", _figures(detail.get("metrics") or {})]
+            self.once(f"round:{round // 100}", ", ".join(filter(None, told)))  # a trainer that just began again has no figures yet
         if self.victim and self.victim in (detail.get("workers") or []):
             self.last_round = max(self.last_round, round)  # what it reported before it died comes in a little late
         elif self.victim and phase == "training":
