@@ -11,6 +11,7 @@ from uuid import UUID
 from temporalio import activity
 
 from perdure.activities.guard import pulse, stop_if_asked
+from perdure.activities.snapshots import Snapshots
 from perdure.errors import InvalidInput, Permanent, Transient
 from perdure.keys import canonical
 from perdure.labeling import manifest
@@ -38,11 +39,7 @@ from perdure.messages.labeling import (
 
 BATCH = 5_000  # tasks a transaction
 BATCH_BYTES = 8 << 20  # of their lines: what is in memory at once
-OF_LABELERS = {"labelers", "accuracy", "gold", "confusion"}  # figures that are in the row only: they may be many, a message is small
 TICKING = 10.0  # seconds after which a look that finds more and more to decide says what it has
-
-
-Item = TypeVar("Item")
 
 
 class LabelingActivities:
@@ -50,6 +47,7 @@ class LabelingActivities:
 
     def __init__(self, campaigns: Campaigns, labels: Labels, lines: Lines, consolidation: Consolidation) -> None:
         self._campaigns, self._labels, self._lines, self._consolidation = campaigns, labels, lines, consolidation
+        self._snapshots = Snapshots(campaigns, lines, consolidation)
 
     @activity.defn(name="labeling.open", no_thread_cancel_exception=True)
     def open(self, request: OpenCampaign) -> CampaignPlan:
@@ -140,41 +138,7 @@ class LabelingActivities:
     @activity.defn(name="labeling.snapshot", no_thread_cancel_exception=True)
     def snapshot(self, request: CampaignRef) -> SnapshotTaken:
         """The decisions as one object, named by its content, and its row. Where all opinions decide, they do so first."""
-        spec = self._campaigns.campaign(request.campaign).spec
-        tally = Tally(Level.NOMINAL if spec.choices else Level.INTERVAL)
-        estimate = self._estimate(request.campaign, spec) if spec.consensus is Method.DAWID_SKENE else None
-        artifact = self._lines.write("labels", "labels.ndjson", self._exported(request.campaign, tally))
-        figures = {
-            **tally.figures(),
-            "annotations": self._campaigns.annotations(request.campaign),
-            "gold": {who: {"right": right, "wrong": wrong} for who, (right, wrong) in self._campaigns.on_gold(request.campaign).items()},
-            "estimate": {name: value for name, value in estimate.items() if name != "confusion"} if estimate else None,
-            "confusion": estimate.get("confusion", {}) if estimate else {},
-        }
-        number = self._campaigns.snapshot(request.campaign, artifact, tally.tasks, figures)
-        told = {name: value for name, value in figures.items() if name not in OF_LABELERS}
-        return SnapshotTaken(snapshot=artifact, number=number, tasks=tally.tasks, statistics=told)
-
-    def _estimate(self, campaign: UUID, spec: Campaign) -> Json:
-        """Decide tasks anew, by all opinions of the campaign; the rows are the truth from here on."""
-        found = self._consolidation.consolidate(self._watched(self._campaigns.asked(campaign)), spec.choices)
-        self._campaigns.reconsider(campaign, found.method, self._watched(found.decisions))
-        return found.figures
-
-    def _watched(self, items: Iterable[Item]) -> Iterator[Item]:
-        for number, item in enumerate(items, 1):
-            if number % BATCH == 0:
-                pulse().ok(estimated=number)
-                stop_if_asked()
-            yield item
-
-    def _exported(self, campaign: UUID, tally: Tally) -> Iterator[bytes]:
-        for line in self._campaigns.export(campaign):
-            tally.add(line)
-            if tally.tasks % BATCH == 0:
-                pulse().ok(exported=tally.tasks)
-                stop_if_asked()
-            yield canonical(line) + b"\n"
+        return self._snapshots.take(request.campaign)
 
 
 def _incoming(item: Answer, actor: str, at: datetime) -> Incoming:

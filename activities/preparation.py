@@ -9,6 +9,7 @@ from temporalio import activity
 
 from perdure.activities.claims import Claims
 from perdure.activities.jobs import JobRunner, Watched
+from perdure.activities.snapshots import Snapshots
 from perdure.keys import digest, identity, step_params
 from perdure.messages.common import ArtifactRef, Json, StepRunRef
 from perdure.messages.jobs import Engine, JobKind, JobRequest
@@ -18,24 +19,29 @@ from perdure.ports import Datasets, DatasetVersion, Run, Runs, StepRun, Steps
 from perdure.spec.pipeline import load
 
 SAID = "said"
-"""The phase that records which label snapshots a preparation joins to its rows."""
+"""The phase that records which label snapshots a preparation learns from."""
 
 
 class PreparationActivities:
     """Plan, partitions, fit, features, commit."""
 
-    def __init__(self, runs: Runs, steps: Steps, datasets: Datasets, claims: Claims, jobs: JobRunner, storage: str) -> None:
+    def __init__(
+        self, runs: Runs, steps: Steps, datasets: Datasets, claims: Claims, jobs: JobRunner, snapshots: Snapshots, storage: str
+    ) -> None:
         self._runs, self._steps, self._datasets, self._claims, self._jobs, self._storage = runs, steps, datasets, claims, jobs, storage
+        self._snapshots = snapshots
 
     @activity.defn(name="preparation.begin", no_thread_cancel_exception=True)
     def begin(self, request: PrepareRequest) -> PreparePlan:
         """Look at the source, then decide between the cache and work. Raises the plan job's typed errors."""
         run = self._runs.run(request.run_id)
         step = self._steps.begin(request.run_id, request.round, StepKind.PREPARE, activity.info().scheduled_time)
-        plan = self._done(step.id, "plan") or self._run(run, step, "plan", JobKind.PLAN, {})
-        params = step_params(StepKind.PREPARE, run.spec, run.pipeline.name)
         said = self._gather(run, step, request)
-        inputs = [plan["source"]["digest"], *(snapshot["sha256"] for snapshot in said or [])]
+        predictions = {"predictions": said["predictions"]} if said.get("predictions") else {}
+        plan = self._done(step.id, "plan") or self._run(run, step, "plan", JobKind.PLAN, predictions)
+        params = step_params(StepKind.PREPARE, run.spec, run.pipeline.name)
+        learned = [*said.get("labels", []), *plan.get("predictions", [])]
+        inputs = [plan["source"]["digest"], *(snapshot["sha256"] for snapshot in learned)]
         claim = self._claims.claim(run, step, params=params, inputs=inputs, artifacts="manifest", named=_named)
         cached = None
         if claim.hit is not None:
@@ -90,29 +96,32 @@ class PreparationActivities:
         version = self._datasets.commit(step.id, run.pipeline.name, {**result, "source": plan["source"]}, step.reason)
         return _ref(version, cached=False, reason=step.reason)
 
-    def _gather(self, run: Run, step: StepRun, request: PrepareRequest) -> list[Json] | None:
-        """The snapshots of what people said: in earlier runs, as the first attempt of the first round found them, and in this one.
+    def _gather(self, run: Run, step: StepRun, request: PrepareRequest) -> Json:
+        """The snapshots of what people said, by what it is about: ``labels`` of rows, and ``predictions``; neither where nobody is asked.
 
-        None where nobody is asked.
+        In earlier runs, as the first attempt of the first round found them, and in this one.
         """
-        label = load(run.spec).label
-        if label is None:
-            return None
+        spec = load(run.spec)
+        label, learns = spec.label, spec.ask is not None and spec.ask.learn is not False
+        if label is None and not learns:
+            return {}
         first = identity(run.id, 0, StepKind.PREPARE)
         earlier = self._done(first, SAID)
         if earlier is None:
-            found = self._datasets.said_before(run.pipeline.name, run.id) if label.earlier else []
-            earlier = self._datasets.record_partition(first, SAID, 0, {"labels": [each.as_json() for each in found]})
-        if step.id == first:
-            return list(earlier["labels"])
+            found = self._datasets.said_before(run.pipeline.name, run.id) if label is not None and label.earlier else []
+            about = self._snapshots.about(spec.model_name) if learns else None
+            said: Json = {"labels": [each.as_json() for each in found]} if label is not None else {}
+            earlier = self._datasets.record_partition(first, SAID, 0, said | ({"predictions": [about.as_json()]} if about else {}))
+        if step.id == first or label is None:
+            return earlier
         new = [each.as_json() for each in request.labels]
         known = {each["sha256"]: each for each in earlier["labels"] if each not in new} | {each["sha256"]: each for each in new}
-        return list(self._datasets.record_partition(step.id, SAID, 0, {"labels": list(known.values())})["labels"])
+        return self._datasets.record_partition(step.id, SAID, 0, {**earlier, "labels": list(known.values())})
 
     def _said(self, step_run: UUID) -> Json:
-        """What `_gather` found, as an input of jobs."""
-        found = self._done(step_run, SAID)
-        return {"labels": found["labels"]} if found else {}
+        """What people said about rows, as an input of jobs."""
+        found = self._done(step_run, SAID) or {}
+        return {"labels": found["labels"]} if "labels" in found else {}
 
     def _feature_inputs(self, request: StepRunRef) -> Json:
         partitions = self._datasets.partitions(request.step_run, "partition")

@@ -27,6 +27,7 @@ from perdure.activities.retraining import RetrainingActivities
 from perdure.activities.rollout import RolloutActivities
 from perdure.activities.runs import RunActivities
 from perdure.activities.selection import SelectionActivities
+from perdure.activities.snapshots import Snapshots
 from perdure.activities.training import TrainingActivities
 from perdure.adapters.consolidation import DawidSkeneConsolidation
 from perdure.adapters.job_files import S3JobFiles
@@ -90,18 +91,19 @@ def open_activities(settings: Settings) -> Iterator[Activities]:
         studio = stack.enter_context(contextlib.closing(LabelStudioServer(settings.labelstudio, settings.gateway)))
         claims = Claims(steps, files, environment())
         jobs = JobRunner(steps, files, {Engine.LOCAL: local, Engine.RAY: ray})
+        campaigns, consolidation = CampaignRows(database), DawidSkeneConsolidation()
         storage = settings.storage
         engines = (Engine.LOCAL, Engine.RAY) if settings.ray.url else (Engine.LOCAL,)
         yield Activities(
             runs=RunActivities(runs),
-            preparation=PreparationActivities(runs, steps, datasets, claims, jobs, storage),
+            preparation=PreparationActivities(runs, steps, datasets, claims, jobs, Snapshots(campaigns, lines, consolidation), storage),
             training=TrainingActivities(runs, steps, models, claims, jobs, storage),
             evaluation=EvaluationActivities(runs, steps, datasets, models, claims, jobs, files, lines, storage),
             promotion=PromotionActivities(runs, steps, models, PromotionRows(database)),
             rollout=RolloutActivities(runs, TrafficRows(database)),
             experiment=ExperimentActivities(runs, ExperimentRows(database), OutcomeRows(database), ParquetOutcomes(objects), jobs, storage),
             selection=SelectionActivities(runs, steps, models, SelectionRows(database), claims, jobs, storage),
-            labeling=LabelingActivities(CampaignRows(database), LabelRows(database), lines, DawidSkeneConsolidation()),
+            labeling=LabelingActivities(campaigns, LabelRows(database), lines, consolidation),
             inference=InferenceActivities(runs, steps, datasets, models, BatchRows(database), claims, jobs, storage, engines),
             monitoring=MonitoringActivities(
                 runs,

@@ -103,7 +103,7 @@ class GatewaySettings(_Group):
     host: str = Field("127.0.0.1", description="address on which it listens; in front of others belongs a proxy with TLS")
     port: int = Field(8400, description="port on which it listens")
     url: str | None = Field(None, description="address by which people reach it, for links; unset: host and port")
-    max_body: int = Field(8 * 1024 * 1024, description="bytes of a body that are read, but of an import of tasks")
+    max_body: int = Field(8 * 1024 * 1024, description="bytes that are read of a body, other than an import of tasks")
     max_import: int = Field(256 * 1024 * 1024, description="bytes of tasks that are imported as lines of a body; more come as a manifest")
     hook_rate: float | None = Field(None, gt=0, description="messages a second that one process takes of one hook; unset: as many as come")
 

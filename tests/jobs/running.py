@@ -53,10 +53,10 @@ class Jobs:
         self.progress = getattr(status, "last", {})
         return cast(Json, json.loads(json.dumps(made)))
 
-    def prepare(self, labels: list[Json] | None = None) -> Prepared:
-        """All jobs of a preparation; with *labels* (snapshots) where people are asked."""
+    def prepare(self, labels: list[Json] | None = None, predictions: list[Json] | None = None) -> Prepared:
+        """All jobs of a preparation; with *labels* (snapshots) where people are asked about rows, *predictions* about those."""
         people: Json = {} if labels is None else {"labels": labels}
-        plan = self.run(preparation.plan, {})
+        plan = self.run(preparation.plan, {} if predictions is None else {"predictions": predictions})
         indexes = range(len(plan["partitions"]))
         partitions = [self.run(preparation.partition, {"plan": plan, **people}, index) for index in indexes]
         state = self.run(preparation.fit, {"plan": plan, "partitions": partitions})["state"] if plan["fits"] else None

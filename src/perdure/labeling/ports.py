@@ -198,6 +198,9 @@ class Campaigns(Protocol):
     def named(self, name: str) -> CampaignRow:
         """Raises NotFound."""
 
+    def asked_about(self, model: str) -> CampaignRow | None:
+        """The campaign that goes on about predictions of *model*."""
+
     def imported(self, campaign: UUID, tasks: ArtifactRef) -> int:
         """How many rows of this manifest are in; opens the import, again where it was refused."""
 

@@ -11,6 +11,8 @@ from perdure.labeling.ports import NewTask
 from perdure.serving.rows import CLASS, HASHED, INPUT, chance
 from perdure.serving.scored import AskPolicy
 
+RANDOM, UNSURE, CALLED_WRONG = "random", "unsure", "flagged"
+"""Why a prediction is asked about: by chance, as the model was not sure, or as a user says that it is wrong."""
 FLAGGED = 2.0
 """The priority of what a user says is wrong. Others have less: the less sure the model, the more."""
 _RANDOM = 1  # which of a request's numbers decides
@@ -23,13 +25,15 @@ def chosen(rows: pl.DataFrame, ask: AskPolicy) -> list[NewTask]:
     for number, id in enumerate(rows.get_column("id")):
         sure = confidence[number] if confidence is not None else None
         doubtful = sure is not None and sure < ask.confident_below
-        if doubtful or chance(id, _RANDOM) < ask.random:
-            tasks.append(task(rows.row(number, named=True), ask.columns, 1.0 - sure if doubtful and sure is not None else 0.0))
+        drawn = chance(id, _RANDOM) < ask.random
+        if doubtful or drawn:
+            priority = 1.0 - sure if doubtful and sure is not None else 0.0
+            tasks.append(task(rows.row(number, named=True), ask.columns, priority, chosen=RANDOM if drawn else UNSURE))
     return tasks
 
 
-def task(row: Mapping[str, Any], columns: Collection[str] | None, priority: float) -> NewTask:
-    """The question about a row of the log. Its key is the prediction's id; what is hashed is not shown."""
+def task(row: Mapping[str, Any], columns: Collection[str] | None, priority: float, *, chosen: str) -> NewTask:
+    """The question about a row of the log. Its key is the prediction's id; what is hashed is not shown. *chosen* says why it is asked."""
     inputs = {name.removeprefix(INPUT): value for name, value in row.items() if name.startswith(INPUT) and value is not None}
     payload = {
         name: _plain(value)
@@ -39,7 +43,9 @@ def task(row: Mapping[str, Any], columns: Collection[str] | None, priority: floa
         and not isinstance(value, bytes)
     }
     scores = [value for name, value in row.items() if name.startswith(CLASS) and value is not None]
-    prediction = {"label": row["prediction"], "version": row["version"], **({"confidence": max(scores)} if scores else {})}
+    prediction = {"label": row["prediction"], "version": row["version"], "chosen": chosen}
+    if scores:
+        prediction["confidence"] = max(scores)
     return NewTask(key=row["id"], payload=payload, priority=priority, prediction=prediction)
 
 

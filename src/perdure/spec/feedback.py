@@ -33,6 +33,9 @@ class Ask(Part):
     most_open: int = Field(500, ge=0, description="tasks that may wait for people; only flagged predictions are added beyond")
     overlap: Overlap = Field(Overlap(), description="opinions a prediction")
     blind: float = Field(0.1, ge=0, le=1, description="share of the tasks that never show what the model said")
+    learn: bool | None = Field(
+        None, description="whether trainings learn what people say; unset: if they are shown every column, and none is personal"
+    )
     snapshot_every: Duration = duration("1d", "how often decisions become a snapshot")
 
     def rules(self) -> Broken:

@@ -31,7 +31,7 @@ def commit(job: JobContext) -> Json:
         "profile": content["profile"],
         "state": job.request.inputs["state"],
         "rows": _rows(content),
-        **({"labels": content["labels"]} if "labels" in content else {}),
+        **({"labels": said} if (said := [*content.get("labels", []), *content.get("predictions", [])]) or "labels" in content else {}),
         "delta": {"uri": uri, "version": version},
         "schema": content["schema"],
         "classes": content["classes"],
@@ -43,6 +43,8 @@ def _rows(content: Json) -> Json:
     counted = {split: content["splits"][split]["rows"] for split in (TRAIN, TEST)} | {"quarantined": content["quarantine"]["rows"]}
     if POOL in content:
         counted |= {"pool": content[POOL]["rows"], "labeled": content["labeled"]}
+    if "answered" in content:
+        counted["labeled"] = counted.get("labeled", 0) + content["answered"]
     return counted
 
 

@@ -48,6 +48,7 @@ def assemble(job: JobContext, inputs: Json) -> Assembled:
         "failures": failures(partitions)[:_FAILURES],
         **({"personal": plan["personal"]} if plan["personal"] else {}),
         **_people(inputs),
+        **_predictions(inputs),
     }
     return Assembled(job.objects.put(KIND, "manifest.json", canonical(content)), content)
 
@@ -64,6 +65,13 @@ def _people(inputs: Json) -> Json:
     partitions = inputs["partitions"]
     labeled = sum(part["labeled"] for part in partitions)
     return {POOL: _files(partitions, POOL), "labels": inputs["labels"], "labeled": labeled}
+
+
+def _predictions(inputs: Json) -> Json:
+    """The snapshots of labeled predictions, and how many rows came of them."""
+    if not inputs["plan"].get("predictions"):
+        return {}
+    return {"predictions": inputs["plan"]["predictions"], "answered": sum(part.get("answered", 0) for part in inputs["partitions"])}
 
 
 def _feature_names(features: list[Json]) -> list[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from perdure.jobs.context import JobContext
-from perdure.jobs.preparation import profile
+from perdure.jobs.preparation import answered, profile
 from perdure.jobs.preparation.columns import Failures, failing, typed
 from perdure.jobs.preparation.limits import check_number
 from perdure.jobs.preparation.pool import KEY, POOL, SIDE, Labels, empty, keys, without_blanks
 from perdure.jobs.preparation.quarantine import Quarantine, without
-from perdure.jobs.preparation.reading import reader
+from perdure.jobs.preparation.reading import Reader, reader
 from perdure.jobs.preparation.rows import TEST, TRAIN, in_time, membership, unsplittable
 from perdure.jobs.preparation.schema import RowSchema, row_schema
 from perdure.jobs.preparation.source import Sources
@@ -27,8 +28,8 @@ def partition(job: JobContext) -> Json:
     """Read partition ``request.index`` of the plan; results are committed only if its bytes are those of the plan.
 
     With the input ``labels`` (snapshots of what people said, perhaps none yet) a row without a label gets that of its key, or belongs to
-    the pool. Raises SourceMissing, SourceChanged, SchemaBroken, DataRejected (too many classes), InvalidInput (a label that is none),
-    UserCodeImport, UserCodeError.
+    the pool. Of predictions that people have labeled, only those that chance chose are tested on. Raises SourceMissing, SourceChanged,
+    SchemaBroken, DataRejected (too many classes), InvalidInput (a label that is none), UserCodeImport, UserCodeError.
     """
     plan, index, data = job.request.inputs["plan"], job.request.index, job.spec.data
     part = plan["partitions"][index]
@@ -37,13 +38,22 @@ def partition(job: JobContext) -> Json:
     repeated = _repeated(job, plan, index)
     row = 0
     for each in part["ranges"]:
-        for parsed in source.read(each, plan["fields"]):
-            new = ~np.isin(np.arange(row, row + parsed.rows.height), repeated)
-            work.add(parsed.rows.filter(pl.Series(new)) if not new.all() else parsed.rows)
-            work.set_aside.unreadable(parsed.unreadable)
-            row += parsed.rows.height
+        for rows, unreadable in _read(job, source, each, plan["fields"]):
+            new = ~np.isin(np.arange(row, row + rows.height), repeated)
+            work.add(rows.filter(pl.Series(new)) if not new.all() else rows)
+            if unreadable is not None:
+                work.set_aside.unreadable(unreadable)
+            row += rows.height
             job.progress({"phase": "partition", "index": index, "rows": row})
     return {"index": index, "duplicates": len(repeated), **work.result()}
+
+
+def _read(job: JobContext, source: Reader, each: Json, fields: list[str]) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
+    """The rows of a range in batches, and what is unreadable in them."""
+    if answered.is_one(each):
+        yield from ((rows, None) for rows in answered.rows(job, each, fields))
+    else:
+        yield from ((parsed.rows, parsed.unreadable) for parsed in source.read(each, fields))
 
 
 def _repeated(job: JobContext, plan: Json, index: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -64,7 +74,7 @@ class _Partition:
         self._labels = None if snapshots is None else Labels(job, snapshots, plan["columns"])
         names = (TRAIN, TEST, *(() if snapshots is None else (POOL,)))
         self._tables = {name: TableWriter(job.scratch, f"{name}.parquet") for name in names}
-        self._labeled = 0
+        self._labeled = self._answered = 0
         self._profiles: dict[str, Json] = {}
         self._classes: dict[str, dict[str, int]] = {TRAIN: {}, TEST: {}}
         self.set_aside = Quarantine(job.scratch, schema.personal)
@@ -72,6 +82,8 @@ class _Partition:
     def add(self, raw: pl.DataFrame) -> None:
         """Check and split rows; those after the data cut-off are left out."""
         raw = in_time(raw, self._data, self._plan["columns"])
+        fair = raw.get_column(answered.FAIR) if answered.FAIR in raw.columns else None
+        raw = raw.drop(answered.FAIR, strict=False)
         frame, unfit = typed(without_blanks(raw, self._data.target.column), self._plan["columns"])
         unlabeled = _unlabeled(frame, self._data, unfit)
         asked = None
@@ -89,7 +101,12 @@ class _Partition:
             self.set_aside.add(raw, failures)
             good = without(frame, failures)
             frame, asked = frame.filter(good), None if asked is None else asked.filter(good)
+            fair = None if fair is None else fair.filter(good)
         chosen = membership(frame, self._data.split, self._data.target.column, self._plan["cut"])
+        if fair is not None:
+            kept = fair | (chosen != TEST)
+            frame, chosen, asked = frame.filter(kept), chosen.filter(kept), None if asked is None else asked.filter(kept)
+            self._answered += frame.height
         if asked is not None:
             assert self._labels is not None
             waiting = asked["waiting"] | (self._labels.unsure(asked[KEY]) & (chosen == TEST))
@@ -131,6 +148,7 @@ class _Partition:
             "failures": self.set_aside.kinds(),
             "profile": summary.as_json(),
             **({} if self._labels is None else {"labeled": self._labeled}),
+            **({"answered": self._answered} if self._answered else {}),
         }
 
     def _measure(self, split: str, rows: pl.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import polars as pl
 
 from perdure.errors import InvalidInput, SchemaBroken
 from perdure.jobs.context import JobContext
+from perdure.jobs.preparation import answered
 from perdure.jobs.preparation.columns import typed
 from perdure.jobs.preparation.pool import shown
 from perdure.jobs.preparation.ranges import partitioned
@@ -27,6 +29,7 @@ from perdure.spec.pipeline import Data
 def plan(job: JobContext) -> Json:
     """Look at the source: its digest, its columns, its partitions, and what only all rows together can tell.
 
+    With the input ``predictions`` (a snapshot of what people said about some) these are rows, too, if they are whole.
     Raises SourceMissing, SourceChanged, SchemaBroken, InvalidInput, UserCodeImport, UserCodeError.
     """
     data = job.spec.data
@@ -36,7 +39,8 @@ def plan(job: JobContext) -> Json:
     files = sources.find(data.source.uri)
     source = reader(data.source, sources, data.memory_mb, job.scratch)
     found = source.columns(files)
-    asked = job.spec.label is not None or "labels" in job.request.inputs  # the latter: made again from its manifest
+    said = job.request.inputs.get("predictions", [])
+    asked = job.spec.label is not None or "labels" in job.request.inputs or bool(said)  # by themselves: made again from its manifest
     columns = _columns(data, schema, found, asked=asked)
     personal = sorted(schema.personal & {column["name"] for column in columns})
     if job.spec.label is not None:
@@ -45,6 +49,8 @@ def plan(job: JobContext) -> Json:
         schema.shown(human.columns, columns, data.target.column)  # told now, not after the training
     layout = source.divide(files, data.partitions)
     partitions = partitioned(layout.ranges, data.partitions) if layout.ranges else []
+    learned = said if answered.learned(job.spec.ask, columns, data.target.column, personal) else []
+    partitions += [answered.partition_of(snapshot, len(partitions) + index) for index, snapshot in enumerate(learned)]
     fields = [column["name"] for column in found]
     _try(data, schema, source, partitions, fields, columns)
     total = sum(file["bytes"] for file in layout.files)
@@ -62,6 +68,7 @@ def plan(job: JobContext) -> Json:
         "cut": None,
         "duplicates": None,
         "personal": personal,
+        **({"predictions": learned} if learned else {}),
     }
     if data.deduplicate or data.split.by == "time":
         made |= _scan(job, source, made)
@@ -130,10 +137,19 @@ def _is_number(dtype: str) -> bool:
 
 def _try(data: Data, schema: RowSchema, source: Reader, partitions: list[Json], fields: list[str], columns: list[Json]) -> None:
     """Check the first rows: a frame that is wrong as a whole fails here, and not in every partition."""
-    for parsed in source.read(partitions[0]["ranges"][0], fields) if partitions else ():
+    ranges = [each for part in partitions for each in part["ranges"] if not answered.is_one(each)]
+    for parsed in source.read(ranges[0], fields) if ranges else ():
         frame, _ = typed(parsed.rows.head(1_000), columns)
         schema.failures(frame)
         break
+
+
+def _rows(job: JobContext, source: Reader, each: Json, fields: list[str]) -> Iterator[pl.DataFrame]:
+    """The raw rows of a range."""
+    if answered.is_one(each):
+        yield from (rows.drop(answered.FAIR) for rows in answered.rows(job, each, fields))
+    else:
+        yield from (parsed.rows for parsed in source.read(each, fields))
 
 
 def _scan(job: JobContext, source: Reader, made: Json) -> Json:
@@ -145,12 +161,12 @@ def _scan(job: JobContext, source: Reader, made: Json) -> Json:
     for partition in made["partitions"]:
         row = 0
         for each in partition["ranges"]:
-            for parsed in source.read(each, made["fields"]):
+            for rows in _rows(job, source, each, made["fields"]):
                 if duplicates:
-                    duplicates.add(partition["index"], row, parsed.rows)
+                    duplicates.add(partition["index"], row, rows)
                 if cut:
-                    cut.add(typed(in_time(parsed.rows, data, time_column), time_column)[0].to_series())
-                row += parsed.rows.height
+                    cut.add(typed(in_time(rows, data, time_column), time_column)[0].to_series())
+                row += rows.height
                 job.progress({"phase": "plan", "partition": partition["index"], "rows": row})
     found: dict[str, Any] = {}
     if cut:

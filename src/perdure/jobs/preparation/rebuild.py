@@ -30,7 +30,8 @@ def rebuild(job: JobContext) -> Json:
     base = replace(job, spec=spec.load({"name": "rebuild", "data": old["data"]}), request=replace(job.request, code=code or None))
 
     people = {"labels": old["labels"]} if "labels" in old else {}
-    planned = _step(base, plan, people)
+    predictions = {"predictions": old["predictions"]} if "predictions" in old else {}
+    planned = _step(base, plan, {**people, **predictions})
     indexes = range(len(planned["partitions"]))
     partitions = [_step(base, partition, {"plan": planned, **people}, index) for index in indexes]
     state = _step(base, fit, {"plan": planned, "partitions": partitions})["state"] if planned["fits"] else None

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Boolean, ColumnElement, case, func, select, text, true, update
+from sqlalchemy import Boolean, ColumnElement, case, func, or_, select, text, true, update
 from sqlalchemy.orm import Session
 
 from perdure.errors import Conflict, InvalidInput, NotFound
@@ -107,6 +107,15 @@ class PlainCampaignRows(EstimateRows):
     def named(self, name: str) -> CampaignRow:
         """Raises NotFound."""
         return self._found(t.Campaign.name == name, repr(name))
+
+    def asked_about(self, model: str) -> CampaignRow | None:
+        """The campaign that goes on about predictions of *model*: `perdure.metadata.repository.asking` names it."""
+        c, name = t.Campaign, f"{model}-predictions"
+        mine = or_(c.name == name, c.name.regexp_match(f"^{re.escape(name)}-[0-9a-f]{{8}}$"))
+        query = select(c).where(c.tenant == self._tenant, c.name.startswith(name, autoescape=True), mine, c.state != CampaignState.CLOSED)
+        with self._database.transaction() as session:
+            row = session.scalars(query.order_by(c.opened_at.desc()).limit(1)).one_or_none()
+            return campaign_row(row) if row is not None and load(row.spec).outcomes else None
 
     def imported(self, campaign: UUID, tasks: ArtifactRef) -> int:
         """How many rows of this manifest are in; opens the import, again where it was refused."""
