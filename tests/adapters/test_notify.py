@@ -166,7 +166,9 @@ def test_other_schemes_are_refused(url: str) -> None:
 
 
 def test_slack_buttons_carry_only_what_names_the_approval() -> None:
-    message = slack_message("ada", {"kind": "approval_wanted", "model": "moderation", "approval": "a1", "evidence_sha256": "ff"})
+    payload = {"kind": "approval_wanted", "model": "moderation", "approval": "a1", "evidence_sha256": "ff"}
+    assert len(slack_message("ada", payload)["blocks"]) == 1, "nobody's button would count"
+    message = slack_message("ada", {**payload, "slack": "slack:U1"})
     assert [button["action_id"] for button in message["blocks"][1]["elements"]] == ["approve", "reject"]
     assert {button["value"] for button in message["blocks"][1]["elements"]} == {"a1:ff"}
     assert len(slack_message("ada", {"kind": "remind", "left": 3})["blocks"]) == 1

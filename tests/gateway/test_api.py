@@ -146,13 +146,13 @@ async def test_tasks_are_imported_by_lines_all_or_none(
 async def test_long_lines_are_stored_before_many_are_read(
     client: Client, people: People, campaign: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches, put = [], CampaignRows.put_tasks
+    batches, put = [], CampaignRows._insert_tasks
 
-    def counted(self: CampaignRows, id: Any, tasks: list[NewTask]) -> int:
+    def counted(self: CampaignRows, session: Any, id: Any, tasks: list[NewTask]) -> int:
         batches.append(len(tasks))
-        return put(self, id, tasks)
+        return put(self, session, id, tasks)
 
-    monkeypatch.setattr(CampaignRows, "put_tasks", counted)
+    monkeypatch.setattr(CampaignRows, "_insert_tasks", counted)
     lines = b"".join(json.dumps({"key": f"n{n}", "payload": {"text": "x" * 200_000}}).encode() + b"\n" for n in range(25))
     headers = {**people("owner"), "content-type": "application/x-ndjson"}
     response = await client.post(f"/v1/campaigns/{campaign}/tasks:import", content=lines, headers=headers)

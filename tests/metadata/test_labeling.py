@@ -19,6 +19,8 @@ from perdure.messages.common import ArtifactRef
 from perdure.messages.labeling import WITHDRAWN, AnnotationStatus, CampaignCommand, CampaignState
 from perdure.metadata.database import Database
 from perdure.metadata.repository import CampaignRows, LabelRows, changes
+from perdure.metadata.upgrade import upgrade
+from tests.servers import Stack
 
 S = AnnotationStatus
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -464,6 +466,34 @@ def test_a_campaign_does_not_end_while_tasks_arrive(database: Database) -> None:
         assert campaign.rows.tick(campaign.id).over is None
         assert campaign.rows.close(campaign.id, "every task has its label", only_if_over=True).state is CampaignState.OPEN
     assert campaign.rows.tick(campaign.id).over == "every task has its label"
+
+
+def test_an_import_needs_one_connection_and_leaves_no_lock(stack: Stack) -> None:
+    settings = stack.isolated()
+    upgrade(settings)
+    with Database.open(settings.model_copy(update={"postgres": settings.postgres.model_copy(update={"pool": 1})})) as database:
+        campaign = Campaign(database, tasks=1)
+        campaign.answer(said("t0"))
+        with campaign.rows.arriving(campaign.id) as put:
+            assert put([NewTask(key="t0", payload={}), NewTask(key="t1", payload={})]) == 1
+        with pytest.raises(ZeroDivisionError), campaign.rows.arriving(campaign.id):
+            raise ZeroDivisionError
+        assert campaign.rows.tick(campaign.id).total == 2
+        campaign.answer(said("t1"))
+        assert campaign.rows.tick(campaign.id).over == "every task has its label"
+
+
+def test_an_undone_answer_of_one_window_leaves_another_window_its_task(database: Database) -> None:
+    campaign = Campaign(database, tasks=1)
+    [old] = campaign.labels.lease(campaign.id, "ada", 1)
+    with database.transaction() as session:
+        session.execute(text("update assignment set expires_at = now() - interval '1 s' where id = :id"), {"id": old.assignment})
+    [new] = campaign.labels.lease(campaign.id, "ada", 1)
+    late = said("t0", lease=(old.assignment, old.token))
+    campaign.answer(late, said("t0", "ham", key="other", at=1, lease=(new.assignment, new.token)))
+    result = campaign.labels.take_back(campaign.id, late)
+    assert result.error is None
+    assert campaign.counted() == {"t0": 1}, "what the other window said stands"
 
 
 def test_who_deletes_a_submitted_answer_may_get_the_task_again(database: Database) -> None:

@@ -110,3 +110,13 @@ def test_the_owner_is_told_of_a_failed_run_and_of_a_wanted_approval(world: World
     assert [target for target, _ in told] == ["trust@example.org"] * 2
     assert (told[0][1]["kind"], told[0][1]["run"], told[0][1]["remedy"]) == ("run_failed", failed.workflow_id, "put it there")
     assert (told[1][1]["kind"], told[1][1]["evidence_sha256"]) == ("approval_wanted", promotion.evaluation.evidence_sha256)
+    assert "slack" not in told[1][1]
+
+
+def test_a_message_says_whose_button_counts(world: World) -> None:
+    spec = {**SPEC, "owner": "ann", "promote": {"approval": {"approvers": ["ada", "slack:U1"]}}}
+    world.promotion(world.run("buttons", spec=spec), required=1)
+    query = text("select target, payload->>'slack' from outbox where topic = 'notify' and tenant = :tenant order by id")
+    with world.database.transaction() as session:
+        told = [tuple(row) for row in session.execute(query, {"tenant": world.database.tenant})]
+    assert told == [("ada", "slack:U1"), ("slack:U1", "slack:U1")]

@@ -135,11 +135,14 @@ def outside(url: str, *, private: bool) -> tuple[str, str]:
 
 
 def slack_message(target: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """A message for a Slack incoming web hook. Where an approval is wanted, with buttons that carry nothing but its id and evidence."""
+    """A message for a Slack incoming web hook. Where an approval is wanted of somebody there, with buttons.
+
+    They carry nothing but its id and evidence.
+    """
     lines = [f"*{str(payload.get('kind', 'message')).replace('_', ' ')}* for {target}"]
-    lines += [f"{key}: {value}" for key, value in payload.items() if key not in ("kind", "approval", "evidence_sha256")]
+    lines += [f"{key}: {value}" for key, value in payload.items() if key not in ("kind", "approval", "evidence_sha256", "slack")]
     blocks: list[dict[str, Any]] = [{"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(lines)[:2_900]}}]
-    if approval := payload.get("approval"):
+    if (approval := payload.get("approval")) and payload.get("slack"):
         value = f"{approval}:{payload.get('evidence_sha256', '')}"
         buttons = [
             {"type": "button", "text": {"type": "plain_text", "text": text}, "action_id": action, "value": value, "style": style}

@@ -85,7 +85,7 @@ class LabelerFigures(BaseModel):
 
 
 class ProgressView(BaseModel):
-    """Figures, counted now, or a moment ago where that takes long: tasks by state, answers by status, labelers."""
+    """Figures, counted now, or within the last minute where that takes long: tasks by state, answers by status, labelers."""
 
     campaign: CampaignView
     tasks: dict[TaskState, int]

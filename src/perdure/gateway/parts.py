@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, ParamSpec, TypeVar
 from uuid import UUID
@@ -25,9 +26,10 @@ from perdure.gateway.rates import Rates
 from perdure.gateway.seldom import Seldom
 from perdure.gateway.together import Together
 from perdure.keys import identity
-from perdure.labeling.ports import CampaignRow, Held, Incoming, Lease
+from perdure.labeling.ports import CampaignRow, Held, Incoming, Lease, Progress
 from perdure.messages.labeling import AnswerResult, CampaignRequest
 from perdure.metadata.database import Database
+from perdure.metadata.queries import campaign_progress
 from perdure.metadata.repository import AccessRows, CampaignRows, DeliveryRows, DriftRows, LabelRows, PromotionRows, SessionRows
 from perdure.metadata.repository.access import NAME, Hook
 from perdure.metadata.repository.feedback import FeedbackRows
@@ -55,7 +57,7 @@ class Parts:
         self._held: Together[tuple[UUID, UUID], Held | None] = Together(lambda leases: self.call(self.labels.held, leases))
         self._leased: dict[tuple[UUID, UUID], Held] = {}
         self._writers: dict[UUID, Together[Incoming, AnswerResult]] = {}
-        self.importing = asyncio.Semaphore(1)  # holds two connections: two at once could take all of a small pool
+        self.importing = asyncio.Semaphore(2)  # each has a thread for as long as it takes, which answers need, too
         self.rates = Rates(settings.gateway.hook_rate) if settings.gateway.hook_rate else None
         self._hooks: dict[str, tuple[float, Hook]] = {}
         self._temporal: Client | None = None
@@ -75,6 +77,11 @@ class Parts:
     async def call(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """*work* in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *arguments, **named))
+
+    async def progress(self, campaign: UUID) -> Progress:
+        """The campaign as it stands, with its figures. Raises NotFound."""
+        row = await self.call(self.campaigns.campaign, campaign)
+        return replace(await self.count(campaign_progress, campaign), campaign=row)
 
     async def count(self, work: Callable[[Database, UUID], T], campaign: UUID) -> T:
         """Figures of a campaign that read all its answers: beside what labelers wait for, and not each time where that takes long."""

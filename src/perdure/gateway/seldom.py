@@ -6,12 +6,22 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 TIMES = 20  # so it takes a twentieth of the time at most
+OLDEST = 60.0  # seconds
 AT_ONCE = 0.1  # seconds: what took less is found out each time
 _MOST = 1_000  # results that are kept
+
+
+@dataclass
+class _Kept:
+    """A result, or the error instead; being found out as long as it has no end."""
+
+    found: asyncio.Future[Any]
+    until: float = float("inf")
 
 
 class Seldom:
@@ -19,27 +29,35 @@ class Seldom:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._found: dict[Hashable, tuple[float, asyncio.Future[Any]]] = {}
+        self._kept: dict[Hashable, _Kept] = {}
 
     async def found(self, key: Hashable, work: Callable[[], T]) -> T:
-        """What *work* returns, or has returned a moment ago; what it raises, too, but that is not kept."""
-        until, found = self._found.get(key, (0.0, None))
-        if found is None or time.monotonic() > until:
-            if len(self._found) >= _MOST:
-                self._found.clear()
-            found = asyncio.ensure_future(self._find(key, work))
-            self._found[key] = (float("inf"), found)
-        return await asyncio.shield(found)  # who goes away takes it from nobody
+        """What *work* returns or raises, or has a moment ago."""
+        kept = self._kept.get(key)
+        if kept is None or time.monotonic() > kept.until:
+            if len(self._kept) >= _MOST:
+                self._kept.clear()
+            timed = _Timed(work)
+            kept = self._kept[key] = _Kept(asyncio.get_running_loop().run_in_executor(self._executor, timed))
+            kept.found.add_done_callback(lambda _, mine=kept: self._date(mine, timed.took))  # type: ignore[misc]
+        result: T = await asyncio.shield(kept.found)  # who goes away takes it from nobody
+        return result
 
-    async def _find(self, key: Hashable, work: Callable[[], T]) -> T:
-        began, kept = time.monotonic(), 0.0
+    def _date(self, kept: _Kept, took: float) -> None:
+        kept.until = time.monotonic() + min(OLDEST, TIMES * took) if took > AT_ONCE else 0.0
+        if not kept.found.cancelled():
+            kept.found.exception()  # who asked has heard of it
+
+
+class _Timed:
+    """Work that knows how long it took: not how long it waited for its turn."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work, self.took = work, 0.0
+
+    def __call__(self) -> Any:
+        began = time.monotonic()
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._executor, work)
-            took = time.monotonic() - began
-            kept = TIMES * took if took > AT_ONCE else 0.0
-            return result
+            return self._work()
         finally:
-            if kept and key in self._found:
-                self._found[key] = (time.monotonic() + kept, self._found[key][1])
-            else:
-                self._found.pop(key, None)
+            self.took = time.monotonic() - began

@@ -18,8 +18,12 @@ from perdure.config import PostgresSettings, Settings, resolve_secret
 from perdure.errors import AccessDenied, InvalidInput, PerdureError, SchemaTooOld, StorageFull, StoreUnavailable
 from perdure.metadata.jsonb import dumps
 
-# A worker that is stopped inside a transaction must not hold its locks: the server ends the session, the worker's COMMIT then fails.
-SESSION = "-c statement_timeout=60s -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s -c TimeZone=UTC"
+# A worker that is stopped inside a transaction must not hold its locks: the server ends the session, the worker's COMMIT then fails. One
+# whose machine has vanished must not hold those of its session: the server asks for a sign of life.
+SESSION = (
+    "-c statement_timeout=60s -c lock_timeout=30s -c idle_in_transaction_session_timeout=30s -c TimeZone=UTC"
+    " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+)
 CONNECT_SECONDS = 5
 POOL_SECONDS = 30
 UNIQUE_VIOLATION = "23505"

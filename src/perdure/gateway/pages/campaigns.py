@@ -15,7 +15,7 @@ from perdure.gateway.pages.showing import shown
 from perdure.gateway.pages.visitors import Judging, Reading
 from perdure.gateway.parts import Shared
 from perdure.messages.labeling import CampaignState
-from perdure.metadata.queries import campaign_agreement, campaign_progress, disputed_tasks, list_campaigns
+from perdure.metadata.queries import campaign_agreement, disputed_tasks, list_campaigns
 
 router = pages()
 
@@ -30,8 +30,7 @@ async def campaigns(visitor: Reading, shared: Shared) -> Response:
 @router.get("/campaigns/{campaign}")
 async def campaign(campaign: str, visitor: Reading, shared: Shared) -> Response:
     """A campaign's figures, and what waits for an adjudicator."""
-    row = await shared.campaign(campaign)
-    progress = await shared.count(campaign_progress, row.id)
+    progress = await shared.progress(shared.campaign_id(campaign))
     agreed = await shared.count(campaign_agreement, progress.campaign.id)
     total, disputed = await shared.call(disputed_tasks, shared.database, progress.campaign.id)
     return page(

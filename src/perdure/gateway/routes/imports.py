@@ -100,18 +100,18 @@ class _Lines(BaseModel):
 def _put(campaigns: CampaignRows, campaign: CampaignRow, lines: Iterable[bytes]) -> int:
     """Store lines that were found to be right; how many were new."""
     added, waiting, size = 0, list[NewTask](), 0
-    with campaigns.arriving(campaign.id):
+    with campaigns.arriving(campaign.id) as put:
         for number, line in enumerate(lines, 1):
             waiting.append(manifest.task(line, number, campaign.spec))
             size += len(line)
             if len(waiting) >= BATCH or size >= BATCH_BYTES:
-                added += campaigns.put_tasks(campaign.id, waiting)
+                added += put(waiting)
                 waiting, size = [], 0
-        return added + (campaigns.put_tasks(campaign.id, waiting) if waiting else 0)
+        return added + (put(waiting) if waiting else 0)
 
 
 async def _split(request: Request, seen: Any, most: int) -> AsyncIterator[bytes]:
-    """The body's lines. Raises TooLarge where one is too long, or all are."""
+    """The body's lines. Raises 413 where one is too long, or all are."""
     rest, size = b"", 0
     async for chunk in request.stream():
         seen.update(chunk)

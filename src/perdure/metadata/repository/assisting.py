@@ -33,6 +33,7 @@ _AUDITED = text(
 def assist_campaign(database: Database, tenant: str, campaign: UUID, limit: int) -> bool:
     """Begin to withdraw the answers of models that failed their audit, give those that are due; whether there may be more to give."""
     with database.transaction() as session:
+        share_campaign(session, campaign)
         row = session.get_one(t.Campaign, campaign)
         spec = load(row.spec)
         if spec.model is None or row.state is CampaignState.CLOSED:
@@ -81,7 +82,8 @@ def _answer(database: Database, tenant: str, campaign: UUID, spec: Campaign, lim
         due = select(task.key, task.prediction).where(
             task.campaign_id == campaign, task.state == TaskState.OPEN, task.assist == Assist.ACCEPT
         )
-        found = session.execute(due.order_by(task.id).limit(limit)).all()
+        # held before it is read who is blocked: what is given here, a withdrawal that begins now comes to
+        found = session.execute(due.order_by(task.id).limit(limit).with_for_update(of=task)).all()
         if not found:
             return False
         blocked, now = _blocked(session, campaign), datetime.now(UTC)

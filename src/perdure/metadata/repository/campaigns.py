@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -160,16 +160,26 @@ class PlainCampaignRows(EstimateRows):
                 cursor.finished_at = func.now()
 
     @contextmanager
-    def arriving(self, campaign: UUID) -> Iterator[None]:
-        """More tasks come by `put_tasks`. Until the block or its connection ends, the campaign does not end for want of them."""
+    def arriving(self, campaign: UUID) -> Iterator[Callable[[Sequence[NewTask]], int]]:
+        """More tasks come: by what it gives, which is `put_tasks`. The campaign does not end for want of them.
+
+        As long as the block and its connection last: each call is a transaction of that connection, which holds a lock beyond it.
+        """
         number = _arrival(campaign)
-        # no transaction: one that is idle for long is ended by the server
-        with translated(), self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with translated(), self._database.engine.connect() as connection:
             connection.execute(select(func.pg_advisory_lock_shared(number)))
+            connection.commit()
+
+            def put(rows: Sequence[NewTask]) -> int:
+                with Session(connection) as session, session.begin():
+                    return self._put(session, campaign, rows, quiet=False)
+
             try:
-                yield
+                yield put
             finally:
+                connection.rollback()
                 connection.execute(select(func.pg_advisory_unlock_shared(number)))
+                connection.commit()
 
     def _is_arriving(self, session: Session, campaign: UUID) -> bool:
         """Whether somebody is inside `arriving`."""
@@ -183,11 +193,14 @@ class PlainCampaignRows(EstimateRows):
         *quiet*: the workflow need not look, as people alone answer; then it looks the sooner at what they say.
         """
         with self._database.transaction() as session:
-            added = self._insert_tasks(session, campaign, rows)
-            if added and not quiet:
-                workflow_id = session.scalars(select(t.Campaign.workflow_id).where(t.Campaign.id == campaign)).one()
-                poke(session, self._tenant, workflow_id)
-            return added
+            return self._put(session, campaign, rows, quiet=quiet)
+
+    def _put(self, session: Session, campaign: UUID, rows: Sequence[NewTask], *, quiet: bool) -> int:
+        added = self._insert_tasks(session, campaign, rows)
+        if added and not quiet:
+            workflow_id = session.scalars(select(t.Campaign.workflow_id).where(t.Campaign.id == campaign)).one()
+            poke(session, self._tenant, workflow_id)
+        return added
 
     def _insert_tasks(self, session: Session, campaign: UUID, rows: Sequence[NewTask]) -> int:
         owner = session.scalars(select(t.Campaign).where(t.Campaign.id == campaign).with_for_update()).one()

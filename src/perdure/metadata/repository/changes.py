@@ -28,8 +28,20 @@ BLOCKED = "model_blocked"
 LOWERED = "lower_overlap"
 PAGE = 5_000  # tasks of one transaction: about a second
 
-# held in one order, as two that hold many tasks would wait for each other
-_HELD = text("select count(*) from (select from task where id = any(:tasks) order by id for update) as held")
+# held in one order, as two that hold many tasks would wait for each other; and no others, as nobody could lease them meanwhile
+_ANSWERED = text(
+    """
+    select count(*) from (
+      select from task where id = any(:tasks) and exists (select from annotation
+             where task_id = task.id and labeler_id = :labeler and source = :source and status = 'valid') order by id for update) as held
+    """
+)
+_OPEN = text(
+    """
+    select count(*) from (
+      select from task where id = any(:tasks) and state = 'open' and gold is null order by id for update) as held
+    """
+)
 _WITHDRAWN = text(
     """
     update annotation set status = 'blocked'
@@ -79,11 +91,11 @@ def change(database: Database, tenant: str, campaign: UUID) -> bool:
             .limit(PAGE)
         ).all()
         tasks = [task for task, _ in page]
-        session.execute(_HELD, {"tasks": tasks})
         detail = dict(event.detail)
         if event.kind == BLOCKED:
             detail["withdrawn"] += _withdraw(session, tenant, row, load(row.spec), event.actor, tasks)
         else:
+            session.execute(_OPEN, {"tasks": tasks})
             session.execute(_LOWERED, {"tasks": tasks})
         if len(page) == PAGE:
             event.detail = detail | {AFTER: page[-1].key}
@@ -103,6 +115,7 @@ def _going_on(campaign: UUID) -> tuple[ColumnElement[bool], ...]:
 def _withdraw(session: Session, tenant: str, row: t.Campaign, spec: Campaign, model: str, tasks: list[UUID]) -> int:
     """The answers of *model* to these tasks count no more, and people are asked; how many that were."""
     mine: dict[str, Any] = {"tasks": tasks, "labeler": identity(tenant, "labeler", model), "source": SOURCE}
+    session.execute(_ANSWERED, mine)
     withdrawn = list(session.scalars(_WITHDRAWN, mine))
     gone = session.execute(_UNDECIDED, {"tasks": withdrawn, "adjudicated": ADJUDICATED}).rowcount  # type: ignore[attr-defined]
     session.execute(_REOPENED, {"tasks": withdrawn, "labels": spec.overlap.labels, "skips": spec.skips})

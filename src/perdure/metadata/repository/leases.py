@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, ScalarSelect, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, exists, func, select, update
+from sqlalchemy.orm import Session, aliased
 
 from perdure.errors import AccessDenied, Conflict, LeaseLost, NotFound
 from perdure.labeling.assistance import shown
@@ -106,9 +106,12 @@ class LabelRows(AnswerRows):
             result = self.accept_within(session, campaign, [replace(answer, deleted=True)])[0]
             if row is not None and answer.lease and not result.error and not result.duplicate:
                 assignment, token = answer.lease
+                other = aliased(a)  # of the same task: another window of theirs has it, or has answered
+                mine = (other.task_id == a.task_id, other.labeler_id == a.labeler_id, other.id != a.id)
                 session.execute(
                     update(a)
                     .where(a.id == assignment, a.lease_token == token)
+                    .where(~exists().where(*mine, other.state.in_((AssignmentState.LEASED, AssignmentState.SUBMITTED))))
                     .where(a.state.in_((AssignmentState.SUBMITTED, AssignmentState.EXPIRED, AssignmentState.SKIPPED)))
                     .values(state=AssignmentState.LEASED, ended_at=None, expires_at=datetime.now(UTC) + load(row.spec).lease)
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -21,8 +22,8 @@ from perdure.metadata.repository.messages import tell
 from perdure.metadata.repository.rows import Rows
 from perdure.ports import Promotion, Release
 
-UNPROVEN = ("temporal", "cli")
 SLACK = "slack"
+UNPROVEN = ("temporal", "cli")
 """Channels on which the actor is a claim: whoever may reach Temporal may write any name."""
 
 
@@ -73,8 +74,10 @@ class PromotionRows(Rows):
                 unauthenticated_counts=bool(policy.get("cli", True)) and required == 1,
                 deadline=deadline,
             )
+            approvers = policy.get("approvers") or []
             wanted = {"run": run.workflow_id, "model": model, "approval": str(identity(step.id, "approval")), "deadline": str(deadline)}
-            for target in policy.get("approvers") or [run.spec.get("owner")]:
+            wanted |= _in_slack(approvers)
+            for target in approvers or [run.spec.get("owner")]:
                 tell(session, self._tenant, target, kind="approval_wanted", evidence_sha256=evidence.evidence_sha256, **wanted)
 
     def asked_by(self, model_version: UUID, besides: UUID) -> str | None:
@@ -164,6 +167,7 @@ class PromotionRows(Rows):
             voted = set(session.scalars(select(t.ApprovalVote.actor).where(t.ApprovalVote.approval_id == approval.id)))
             model = session.get_one(t.Promotion, promotion).model
             wanted = {"run": run.workflow_id, "model": model, "approval": str(approval.id), "deadline": str(approval.deadline)}
+            wanted |= _in_slack(approval.approvers)
             for target in approval.approvers or [run.spec.get("owner")]:
                 if target not in voted:
                     tell(session, self._tenant, target, kind="approval_reminder", evidence_sha256=approval.evidence_sha256, **wanted)
@@ -361,6 +365,12 @@ class PromotionRows(Rows):
             until=until,
             undone=_undone(session, row.model_version_id),
         )
+
+
+def _in_slack(approvers: Sequence[str]) -> dict[str, str]:
+    """Part of a message: whose button in Slack counts, if anybody's does."""
+    there = ", ".join(each for each in approvers if each.startswith(f"{SLACK}:"))
+    return {"slack": there} if there else {}
 
 
 def _undone(session: Session, version: UUID) -> str:

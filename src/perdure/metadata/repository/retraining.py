@@ -109,6 +109,10 @@ class RetrainingRows(SituationRows):
         d = t.RetrainDecision
         opened = select(t.Run.id).where(t.Run.tenant == self._tenant, t.Run.workflow_id == d.workflow_id)
         with self._database.transaction() as session:
+            model = session.scalar(select(d.model).where(d.id == decision, d.tenant == self._tenant))
+            if model is None:
+                return
+            self._lock(session, "retrain", model)  # a look that is writing would open again what is closed here
             old = d.created_at <= func.now() - after
             action = session.scalars(
                 update(d)

@@ -68,15 +68,15 @@ class CampaignRows(PlainCampaignRows):
             over = self._over(session, row, spec, coming=coming)
             held = row.state is not CampaignState.CLOSED and (over is not None or decided.looked > 0) and self._is_held(session, row, spec)
             ahead = (self._until_due(row, spec, self._now(session)), unmeasured)
-            unfinished = row.total - row.decided - row.rejected
+            waiting = row.total - row.decided - row.rejected
         return Tick(
             total=row.total,
             decided=row.decided,
             rejected=row.rejected,
-            open=unfinished,
+            open=waiting,
             state=row.state,
             over=None if held else over,
-            next_look=IDLE if decided.looked or coming else WAITING if unfinished or imports else ASLEEP,
+            next_look=IDLE if decided.looked or coming else WAITING if waiting or imports else ASLEEP,
             due=min((each for each in ahead if each is not None), default=None),
             more=decided.looked >= limit or lowered or assisted or changing or held,
             imports=imports if row.state is not CampaignState.CLOSED else [],
