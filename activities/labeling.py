@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 from temporalio import activity
@@ -13,14 +11,10 @@ from temporalio import activity
 from perdure.activities.guard import pulse, stop_if_asked
 from perdure.activities.snapshots import Snapshots
 from perdure.errors import InvalidInput, Permanent, Transient
-from perdure.keys import canonical
 from perdure.labeling import manifest
 from perdure.labeling.acceptance import TOMBSTONE
-from perdure.labeling.agreement import Level
 from perdure.labeling.ports import Campaigns, Consolidation, Incoming, Labels, Lines, NewTask
-from perdure.labeling.spec import Campaign, Method
-from perdure.labeling.statistics import Tally
-from perdure.messages.common import Json
+from perdure.labeling.spec import Method
 from perdure.messages.labeling import (
     Answer,
     AnswerResults,
