@@ -109,9 +109,10 @@ class PreparationActivities:
         earlier = self._done(first, SAID)
         if earlier is None:
             found = self._datasets.said_before(run.pipeline.name, run.id) if label is not None and label.earlier else []
-            about = self._snapshots.about(spec.model_name) if learns else None
+            about = self._snapshots.about(spec.model_name) if learns else []
             said: Json = {"labels": [each.as_json() for each in found]} if label is not None else {}
-            earlier = self._datasets.record_partition(first, SAID, 0, said | ({"predictions": [about.as_json()]} if about else {}))
+            said |= {"predictions": [each.as_json() for each in about]} if about else {}
+            earlier = self._datasets.record_partition(first, SAID, 0, said)
         if step.id == first or label is None:
             return earlier
         new = [each.as_json() for each in request.labels]
@@ -209,7 +210,7 @@ def _named(manifest: Json) -> list[Json]:
     if "pool" in manifest:
         parts.append(manifest["pool"])
     state = (manifest["transform"] or {}).get("state")
-    single = [manifest["profile"], *([state] if state else []), *manifest.get("labels", [])]
+    single = [manifest["profile"], *([state] if state else []), *manifest.get("labels", []), *manifest.get("predictions", [])]
     return [file for part in parts for file in part["files"]] + single
 
 

@@ -26,13 +26,10 @@ class Snapshots:
     def __init__(self, campaigns: Campaigns, lines: Lines, consolidation: Consolidation) -> None:
         self._campaigns, self._lines, self._consolidation = campaigns, lines, consolidation
 
-    def about(self, model: str) -> ArtifactRef | None:
-        """What people have said about predictions of *model* until now; None where that is nothing, or nobody is asked."""
-        row = self._campaigns.asked_about(model)
-        if row is None or not row.decided:
-            return None
-        taken = self.take(row.id)
-        return taken.snapshot if taken.tasks else None
+    def about(self, model: str) -> list[ArtifactRef]:
+        """What people have said about predictions of *model* until now, by campaign, oldest first."""
+        taken = [self.take(row.id) for row in self._campaigns.asked_about(model) if row.decided]
+        return [each.snapshot for each in taken if each.tasks]
 
     def take(self, campaign: UUID) -> SnapshotTaken:
         """The decisions as they are now. Where all opinions decide, they do so first."""

@@ -34,8 +34,7 @@ def test_what_people_say_about_predictions_is_learned_by_the_next_run(world: Wor
             def asked() -> Any:
                 """Serving hears of a new model, and what to ask about it, within seconds."""
                 serving.post("/v1/models/learns/predict", json={"rows": [{"size": size} for size in SIZES]})
-                found = campaigns.asked_about("learns")
-                return found and found.total and found
+                return next((each for each in campaigns.asked_about("learns") if each.total), None)
 
             campaign = until(asked, every=1.0)
         with database.transaction() as session:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from perdure.adapters.s3 import ObjectStore
-from perdure.errors import InvalidInput
+from perdure.errors import DataRejected, InvalidInput
 from perdure.jobs import preparation
 from perdure.jobs.preparation.rows import TEST, TRAIN
 from perdure.messages.common import Json
@@ -38,7 +38,8 @@ def data(tmp_path: Path, owner: Owner) -> Json:
 
 def line(number: int, label: object = "yes", chosen: str = RANDOM, **payload: object) -> Json:
     shown = {"name": f"asked {number}", "age": number % 80} | payload
-    return {"key": f"m.1.{number}", "label": label, "payload": shown, "prediction": {"label": "no", "version": 1, "chosen": chosen}}
+    prediction = {"label": "no", "version": 1, "chosen": chosen, "hidden": ["unknown"]}
+    return {"key": f"m.1.{number}", "label": label, "payload": shown, "prediction": prediction}
 
 
 def said(objects: ObjectStore, *lines: Json) -> Json:
@@ -97,6 +98,57 @@ def test_a_snapshot_of_rows_that_are_not_whole_is_not_learned_from(objects: Obje
         assert refused.value.field == "ask.learn"
 
 
+def test_a_prediction_that_was_shown_in_part_is_not_learned_from(objects: ObjectStore, data: Json) -> None:
+    part = line(1)
+    part["prediction"]["hidden"] = ["age"]
+    old = line(2)
+    del old["prediction"]["hidden"]
+    made = Jobs(objects, data, ask=ASK).prepare(predictions=[said(objects, part, old, line(3))])
+    assert {**asked(made)[TRAIN], **asked(made)[TEST]} == {"asked 3": "yes"}
+
+
+def test_of_two_campaigns_the_later_counts(objects: ObjectStore, data: Json) -> None:
+    jobs = Jobs(objects, data, ask=ASK)
+    first, second = said(objects, line(1), line(2)), said(objects, line(2, "no"), line(3, "no"))
+    made = jobs.prepare(predictions=[first, second])
+    assert {**asked(made)[TRAIN], **asked(made)[TEST]} == {"asked 1": "yes", "asked 2": "no", "asked 3": "no"}
+    assert made.manifest["answered"] == 3
+    assert jobs.run(preparation.rebuild, {"manifest": made.result["manifest"]})["same"]
+
+
+def test_a_class_that_no_row_of_the_source_has_is_told(objects: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "n.csv").write_text("\n".join(["a,kind", *(f"{n},{'cat' if n % 2 else 'dog'}" for n in range(200))]))
+    plain = {"source": {"uri": str(tmp_path / "n.csv"), "format": "csv"}, "target": {"column": "kind"}}
+    with pytest.raises(DataRejected, match="people labeled predictions bird") as refused:
+        Jobs(objects, plain, ask=ASK).prepare(predictions=[said(objects, line(5, "bird", a=1))])
+    assert refused.value.field == "ask.learn"
+
+
+def test_answers_do_not_move_the_cut_of_a_split_by_time(objects: ObjectStore, tmp_path: Path) -> None:
+    days = [f"2026-01-{1 + n // 24:02} {n % 24:02}:00:00" for n in range(300)]
+    (tmp_path / "n.csv").write_text("\n".join(["at,n,kind", *(f"{at},{n},{'cat' if n % 2 else 'dog'}" for n, at in enumerate(days))]))
+    data = {
+        "source": {"uri": str(tmp_path / "n.csv"), "format": "csv"},
+        "target": {"column": "kind"},
+        "split": {"by": "time", "column": "at", "test": 0.2},
+    }
+    jobs = Jobs(objects, data, ask=ASK)
+    later = [line(n, "cat", UNSURE, at=f"2026-02-01T{n % 24:02}:00:00+00:00", n=n) for n in range(100)]
+    sooner = [line(n, "cat", UNSURE, at="2026-01-02 03:00:00", n=float(n)) for n in range(1_000, 1_010)]
+    before, after = jobs.prepare(), jobs.prepare(predictions=[said(objects, *later, *sooner)])
+    assert after.manifest["splits"][TEST]["rows"] == before.manifest["splits"][TEST]["rows"] == 60
+    assert after.manifest["splits"][TRAIN]["rows"] == before.manifest["splits"][TRAIN]["rows"] + 10
+    assert after.result["rows"]["quarantined"] == 0, "a time with its zone, and a whole number as the log keeps it, are read"
+
+
+def test_whole_numbers_stay_where_nothing_is_learned(objects: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "n.csv").write_text("\n".join(["a,b", *(f"{n},{2 * n}" for n in range(200))]))
+    data = {"source": {"uri": str(tmp_path / "n.csv"), "format": "csv"}, "target": {"column": "b", "task": "regression"}}
+    jobs = Jobs(objects, data, ask={**ASK, "learn": False})
+    snapshot = said(objects, {"key": "k", "label": 2.5, "payload": {"a": 1000}, "prediction": {"chosen": RANDOM, "hidden": []}})
+    assert jobs.prepare(predictions=[snapshot]).manifest == jobs.prepare().manifest
+
+
 def test_a_label_that_is_none_of_the_target_is_told(objects: ObjectStore, data: Json) -> None:
     with pytest.raises(InvalidInput, match=r"m\.1\.5 7, which is no class"):
         Jobs(objects, data, ask=ASK).prepare(predictions=[said(objects, line(5, 7))])
@@ -105,7 +157,7 @@ def test_a_label_that_is_none_of_the_target_is_told(objects: ObjectStore, data: 
 def test_numbers_are_learned_by_a_regression(objects: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("\n".join(["a,b", *(f"{n},{2 * n}" for n in range(200))]))
     data = {"source": {"uri": str(tmp_path / "n.csv"), "format": "csv"}, "target": {"column": "b", "task": "regression"}}
-    snapshot = said(objects, {"key": "k", "label": 2.5, "payload": {"a": 1000}, "prediction": {"chosen": RANDOM}})
+    snapshot = said(objects, {"key": "k", "label": 2.5, "payload": {"a": 1000}, "prediction": {"chosen": RANDOM, "hidden": []}})
     made = Jobs(objects, data, ask=ASK).prepare(predictions=[snapshot])
     rows = pl.concat([made.table("splits", split) for split in (TRAIN, TEST)])
     assert rows.filter(pl.col("a") == 1000)["b"].to_list() == [2.5]

@@ -50,7 +50,8 @@ def foretell(database: Database, version: PipelineVersion, spec: dict[str, Any],
             )
             if fits:
                 found.append(fits)
-                told.append(Foretold(step=step, computed=False, why=f"the same code, parameters and inputs as in {fits.run}"))
+                unless = ", unless people have said more about predictions since" if step is StepKind.PREPARE and _learns(spec) else ""
+                told.append(Foretold(step=step, computed=False, why=f"the same code, parameters and inputs as in {fits.run}{unless}"))
             else:
                 told.append(Foretold(step=step, computed=True, why=_changed(newest(database, version.name, step), code, params)))
     if label := spec.get("label"):
@@ -59,6 +60,11 @@ def foretell(database: Database, version: PipelineVersion, spec: dict[str, Any],
             Foretold(step=StepKind.LABEL, computed=True, why=f"people are asked, {often} at most; each time the steps above follow")
         )
     return [*told, Foretold(step=StepKind.PROMOTE, computed=True, why="whether a model is released is decided in every run")]
+
+
+def _learns(spec: dict[str, Any]) -> bool:
+    """Whether trainings learn what people say about predictions."""
+    return bool(spec.get("ask")) and spec["ask"].get("learn") is not False
 
 
 def _forced(step: StepKind, request: RunRequest) -> str:

@@ -9,6 +9,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from perdure.errors import Transient
+
 T = TypeVar("T")
 TIMES = 20  # so it takes a twentieth of the time at most
 OLDEST = 60.0  # seconds
@@ -44,9 +46,8 @@ class Seldom:
         return result
 
     def _date(self, kept: _Kept, took: float) -> None:
-        kept.until = time.monotonic() + min(OLDEST, TIMES * took) if took > AT_ONCE else 0.0
-        if not kept.found.cancelled():
-            kept.found.exception()  # who asked has heard of it
+        passing = kept.found.cancelled() or isinstance(kept.found.exception(), Transient)
+        kept.until = time.monotonic() + min(OLDEST, TIMES * took) if took > AT_ONCE and not passing else 0.0
 
 
 class _Timed:

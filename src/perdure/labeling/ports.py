@@ -198,8 +198,8 @@ class Campaigns(Protocol):
     def named(self, name: str) -> CampaignRow:
         """Raises NotFound."""
 
-    def asked_about(self, model: str) -> CampaignRow | None:
-        """The campaign that goes on about predictions of *model*."""
+    def asked_about(self, model: str) -> list[CampaignRow]:
+        """The campaigns about predictions of *model*, also those that are closed, oldest first."""
 
     def imported(self, campaign: UUID, tasks: ArtifactRef) -> int:
         """How many rows of this manifest are in; opens the import, again where it was refused."""

@@ -14,7 +14,9 @@ from perdure.serving.scored import AskPolicy
 RANDOM, UNSURE, CALLED_WRONG = "random", "unsure", "flagged"
 """Why a prediction is asked about: by chance, as the model was not sure, or as a user says that it is wrong."""
 FLAGGED = 2.0
-"""The priority of what a user says is wrong. Others have less: the less sure the model, the more."""
+"""The priority of what a user says is wrong. What the model is not sure of has less than 1: the less sure, the more."""
+DRAWN = 1.0
+"""That of what chance chose, sure or not: if the doubtful of them came first, those that are answered were not drawn by chance."""
 _RANDOM = 1  # which of a request's numbers decides
 
 
@@ -27,13 +29,16 @@ def chosen(rows: pl.DataFrame, ask: AskPolicy) -> list[NewTask]:
         doubtful = sure is not None and sure < ask.confident_below
         drawn = chance(id, _RANDOM) < ask.random
         if doubtful or drawn:
-            priority = 1.0 - sure if doubtful and sure is not None else 0.0
+            priority = DRAWN if drawn else 1.0 - (sure or 0.0)
             tasks.append(task(rows.row(number, named=True), ask.columns, priority, chosen=RANDOM if drawn else UNSURE))
     return tasks
 
 
 def task(row: Mapping[str, Any], columns: Collection[str] | None, priority: float, *, chosen: str) -> NewTask:
-    """The question about a row of the log. Its key is the prediction's id; what is hashed is not shown. *chosen* says why it is asked."""
+    """The question about a row of the log. Its key is the prediction's id; what is hashed is not shown. *chosen* says why it is asked.
+
+    ``hidden`` in the prediction names what the log has of the row, and people are not shown.
+    """
     inputs = {name.removeprefix(INPUT): value for name, value in row.items() if name.startswith(INPUT) and value is not None}
     payload = {
         name: _plain(value)
@@ -43,7 +48,7 @@ def task(row: Mapping[str, Any], columns: Collection[str] | None, priority: floa
         and not isinstance(value, bytes)
     }
     scores = [value for name, value in row.items() if name.startswith(CLASS) and value is not None]
-    prediction = {"label": row["prediction"], "version": row["version"], "chosen": chosen}
+    prediction = {"label": row["prediction"], "version": row["version"], "chosen": chosen, "hidden": sorted(inputs.keys() - payload.keys())}
     if scores:
         prediction["confidence"] = max(scores)
     return NewTask(key=row["id"], payload=payload, priority=priority, prediction=prediction)

@@ -1,14 +1,15 @@
 """Predictions that people have labeled, as rows of the source: what was asked about, with what they say that it is.
 
-They are one partition more. Its one range is the snapshot; as in a file of text, every value is text, and gets its column's type later.
+They are partitions more, one for each campaign, whose one range is its snapshot. As in a file of text, every value is text, and gets its
+column's type later.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
 
 import polars as pl
 
@@ -16,11 +17,12 @@ from perdure.errors import InvalidInput
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation.pool import RANDOM
 from perdure.messages.common import ArtifactRef, Json
+from perdure.predictor import parse_dtype
 from perdure.spec.feedback import Ask
 
 FAIR = "__fair"
 """The column beside the raw ones that says whether chance alone chose a row: on others nothing is tested."""
-_ROWS = 2_000  # read at once
+_BYTES = 4 << 20  # of lines read at once
 
 
 def learned(ask: Ask | None, columns: list[Json], target: str, personal: list[str]) -> bool:
@@ -30,15 +32,32 @@ def learned(ask: Ask | None, columns: list[Json], target: str, personal: list[st
     """
     if ask is None:
         return True
-    there = [column["name"] for column in columns if column["name"] != target]
-    missing = [name for name in there if name in personal or (ask.payload is not None and name not in ask.payload)]
+    missing = [each["name"] for each in columns if each["name"] != target and _is_missing(each, ask, personal)]
     if missing and ask.learn:
         raise InvalidInput(
             f"what people say about predictions cannot be learned from: {', '.join(missing)} would be missing in these rows",
             field="ask.learn",
-            remedy="name these columns in ask.payload (a personal one is never kept), or leave out learn",
+            remedy="name these columns in ask.payload (one that is personal, or no plain value, is never kept), or leave out learn",
         )
     return not missing and ask.learn is not False
+
+
+def _is_missing(column: Json, ask: Ask, personal: list[str]) -> bool:
+    dtype = parse_dtype(column["dtype"])
+    plain = dtype is not None and (dtype.is_numeric() or dtype in (pl.String, pl.Boolean, pl.Date) or isinstance(dtype, pl.Datetime))
+    return not plain or column["name"] in personal or (ask.payload is not None and column["name"] not in ask.payload)
+
+
+def partitions_of(snapshots: Sequence[Json], first: int) -> list[Json]:
+    """The partitions of *snapshots* (oldest first), which are numbered from *first*. A prediction in several counts in the last."""
+    return [
+        {
+            "index": first + number,
+            "ranges": [{**snapshot, "answered": True, "later": list(snapshots[number + 1 :])}],
+            "bytes": int(snapshot["size"]),
+        }
+        for number, snapshot in enumerate(snapshots)
+    ]
 
 
 def is_one(each: Json) -> bool:
@@ -46,29 +65,60 @@ def is_one(each: Json) -> bool:
     return bool(each.get("answered"))
 
 
-def partition_of(snapshot: Json, index: int) -> Json:
-    """The partition of a snapshot."""
-    size = int(snapshot["size"])
-    return {"index": index, "ranges": [{**snapshot, "answered": True}], "bytes": size}
+def rows(job: JobContext, each: Json, names: Sequence[str], columns: list[Json]) -> Iterator[pl.DataFrame]:
+    """The rows of a snapshot in batches: text columns *names*, and `FAIR`. *columns* are those that are kept, with their types.
 
-
-def rows(job: JobContext, each: Json, names: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """The rows of a snapshot in batches: text columns *names*, and `FAIR`. Raises InvalidInput for a label that is none of this target."""
+    Of predictions that were shown in part nothing is learned. Raises InvalidInput for a label that is none of this target.
+    """
     target = job.spec.data.target
-    path = job.objects.download(ArtifactRef(uri=each["uri"], sha256=each["sha256"], size=each["size"]), job.scratch / "answered.ndjson")
+    dtypes = {column["name"]: parse_dtype(column["dtype"]) for column in columns}
+    again = {line["key"] for later in each["later"] for batch in _lines(job, later) for line in batch}
+    for batch in _lines(job, each):
+        whole = [line for line in batch if line["key"] not in again and _is_whole(line, dtypes.keys())]
+        given = [{**line["payload"], target.column: _checked(line["label"], line["key"], target.task)} for line in whole]
+        found = [pl.Series(name, [_text(row.get(name), dtypes.get(name)) for row in given], dtype=pl.String) for name in names]
+        fair = [line["prediction"].get("chosen") == RANDOM for line in whole]
+        yield pl.DataFrame([*found, pl.Series(FAIR, fair, dtype=pl.Boolean)])
+
+
+def _is_whole(line: Json, names: Collection[str]) -> bool:
+    """Whether people were shown all that was known of these columns."""
+    hidden = (line.get("prediction") or {}).get("hidden")
+    return hidden is not None and not any(name in names for name in hidden)
+
+
+def _lines(job: JobContext, snapshot: Json) -> Iterator[list[Json]]:
+    ref = ArtifactRef(uri=snapshot["uri"], sha256=snapshot["sha256"], size=snapshot["size"])
+    path = job.objects.download(ref, job.scratch / f"answered-{ref.sha256}.ndjson")
     try:
-        with path.open("rb") as lines:
-            while batch := [json.loads(line) for line in islice(lines, _ROWS)]:
-                given = [{**line["payload"], target.column: _checked(line["label"], line["key"], target.task)} for line in batch]
-                found = {name: pl.Series(name, [_text(row.get(name)) for row in given], dtype=pl.String) for name in names}
-                fair = [(line.get("prediction") or {}).get("chosen") == RANDOM for line in batch]
-                yield pl.DataFrame([*found.values(), pl.Series(FAIR, fair, dtype=pl.Boolean)])
+        with path.open("rb") as file:
+            yield from _batches(file)
     finally:
         path.unlink()
 
 
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _batches(file: BinaryIO) -> Iterable[list[Json]]:
+    while lines := file.readlines(_BYTES):
+        yield [json.loads(line) for line in lines]
+
+
+def _text(value: Any, dtype: Any) -> str | None:
+    """As it would stand in a file. The log keeps times with a zone, and numbers of a column in its widest type."""
+    if value is None or isinstance(value, bool):
+        return None if value is None else json.dumps(value)
+    if isinstance(value, float) and dtype is not None and dtype.is_integer() and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str) and isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
+        return _zoneless(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _zoneless(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() if moment.tzinfo else text
 
 
 def _checked(value: Any, key: str, task: str) -> Any:

@@ -72,6 +72,12 @@ def _check_classes(data: Data, partitions: list[Json]) -> None:
     target, found = data.target, _classes(partitions, "classes")
     check_number(data, len(found))
     told = ", ".join(f"{name} ({n} rows)" for name, n in found.most_common(10))
+    if new := found.keys() - _classes([part for part in partitions if "answered" not in part], "classes").keys():
+        raise DataRejected(
+            f"people labeled predictions {', '.join(sorted(new))}, which no row of the source is",
+            field="ask.learn",
+            remedy="give the source rows of this class, or learn nothing of predictions: `learn: false`",
+        )
     if len(found) < 2:
         raise DataRejected(
             f"the target {target.column!r} has one class only: {told}",
@@ -92,7 +98,8 @@ def _check_classes(data: Data, partitions: list[Json]) -> None:
         )
     learned = _classes(partitions, "train_classes")
     absent = found.keys() - learned.keys()
-    asked = any("labeled" in part for part in partitions)  # then people may meet a rare class first in the test set: it waits for more
+    # where people are asked, they may meet a rare class first in the test set: it waits for more
+    asked = any("labeled" in part or "answered" in part for part in partitions)
     if absent and not (asked and len(learned) > 1):
         raise DataRejected(
             f"no row of the class {', '.join(sorted(absent))} fell into the training split",

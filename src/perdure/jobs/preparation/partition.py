@@ -38,7 +38,7 @@ def partition(job: JobContext) -> Json:
     repeated = _repeated(job, plan, index)
     row = 0
     for each in part["ranges"]:
-        for rows, unreadable in _read(job, source, each, plan["fields"]):
+        for rows, unreadable in _read(job, source, each, plan):
             new = ~np.isin(np.arange(row, row + rows.height), repeated)
             work.add(rows.filter(pl.Series(new)) if not new.all() else rows)
             if unreadable is not None:
@@ -48,12 +48,12 @@ def partition(job: JobContext) -> Json:
     return {"index": index, "duplicates": len(repeated), **work.result()}
 
 
-def _read(job: JobContext, source: Reader, each: Json, fields: list[str]) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
+def _read(job: JobContext, source: Reader, each: Json, plan: Json) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
     """The rows of a range in batches, and what is unreadable in them."""
     if answered.is_one(each):
-        yield from ((rows, None) for rows in answered.rows(job, each, fields))
+        yield from ((rows, None) for rows in answered.rows(job, each, plan["fields"], plan["columns"]))
     else:
-        yield from ((parsed.rows, parsed.unreadable) for parsed in source.read(each, fields))
+        yield from ((parsed.rows, parsed.unreadable) for parsed in source.read(each, plan["fields"]))
 
 
 def _repeated(job: JobContext, plan: Json, index: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -39,18 +39,20 @@ def plan(job: JobContext) -> Json:
     files = sources.find(data.source.uri)
     source = reader(data.source, sources, data.memory_mb, job.scratch)
     found = source.columns(files)
-    said = job.request.inputs.get("predictions", [])
-    asked = job.spec.label is not None or "labels" in job.request.inputs or bool(said)  # by themselves: made again from its manifest
+    asked = job.spec.label is not None or "labels" in job.request.inputs  # the latter: made again from its manifest
     columns = _columns(data, schema, found, asked=asked)
     personal = sorted(schema.personal & {column["name"] for column in columns})
+    learns = answered.learned(job.spec.ask, columns, data.target.column, personal)
+    learned = job.request.inputs.get("predictions", []) if learns else []
+    if learned and not asked:
+        columns = _columns(data, schema, found, asked=True)
     if job.spec.label is not None:
         shown(job.spec.label, columns, data.target.column, personal)
     if (human := job.spec.evaluate.human) is not None:
         schema.shown(human.columns, columns, data.target.column)  # told now, not after the training
     layout = source.divide(files, data.partitions)
     partitions = partitioned(layout.ranges, data.partitions) if layout.ranges else []
-    learned = said if answered.learned(job.spec.ask, columns, data.target.column, personal) else []
-    partitions += [answered.partition_of(snapshot, len(partitions) + index) for index, snapshot in enumerate(learned)]
+    partitions += answered.partitions_of(learned, len(partitions))
     fields = [column["name"] for column in found]
     _try(data, schema, source, partitions, fields, columns)
     total = sum(file["bytes"] for file in layout.files)
@@ -144,12 +146,12 @@ def _try(data: Data, schema: RowSchema, source: Reader, partitions: list[Json], 
         break
 
 
-def _rows(job: JobContext, source: Reader, each: Json, fields: list[str]) -> Iterator[pl.DataFrame]:
+def _rows(job: JobContext, source: Reader, each: Json, made: Json) -> Iterator[pl.DataFrame]:
     """The raw rows of a range."""
     if answered.is_one(each):
-        yield from (rows.drop(answered.FAIR) for rows in answered.rows(job, each, fields))
+        yield from (rows.drop(answered.FAIR) for rows in answered.rows(job, each, made["fields"], made["columns"]))
     else:
-        yield from (parsed.rows for parsed in source.read(each, fields))
+        yield from (parsed.rows for parsed in source.read(each, made["fields"]))
 
 
 def _scan(job: JobContext, source: Reader, made: Json) -> Json:
@@ -161,10 +163,10 @@ def _scan(job: JobContext, source: Reader, made: Json) -> Json:
     for partition in made["partitions"]:
         row = 0
         for each in partition["ranges"]:
-            for rows in _rows(job, source, each, made["fields"]):
+            for rows in _rows(job, source, each, made):
                 if duplicates:
                     duplicates.add(partition["index"], row, rows)
-                if cut:
+                if cut and not answered.is_one(each):  # what people were asked about is not as the data are
                     cut.add(typed(in_time(rows, data, time_column), time_column)[0].to_series())
                 row += rows.height
                 job.progress({"phase": "plan", "partition": partition["index"], "rows": row})

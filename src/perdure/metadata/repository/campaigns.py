@@ -108,14 +108,13 @@ class PlainCampaignRows(EstimateRows):
         """Raises NotFound."""
         return self._found(t.Campaign.name == name, repr(name))
 
-    def asked_about(self, model: str) -> CampaignRow | None:
-        """The campaign that goes on about predictions of *model*: `perdure.metadata.repository.asking` names it."""
+    def asked_about(self, model: str) -> list[CampaignRow]:
+        """The campaigns about predictions of *model*, also those that are closed, oldest first. `asking.AskRows` names them."""
         c, name = t.Campaign, f"{model}-predictions"
         mine = or_(c.name == name, c.name.regexp_match(f"^{re.escape(name)}-[0-9a-f]{{8}}$"))
-        query = select(c).where(c.tenant == self._tenant, c.name.startswith(name, autoescape=True), mine, c.state != CampaignState.CLOSED)
+        query = select(c).where(c.tenant == self._tenant, c.name.startswith(name, autoescape=True), mine, c.spec["outcomes"].as_boolean())
         with self._database.transaction() as session:
-            row = session.scalars(query.order_by(c.opened_at.desc()).limit(1)).one_or_none()
-            return campaign_row(row) if row is not None and load(row.spec).outcomes else None
+            return [campaign_row(row) for row in session.scalars(query.order_by(c.opened_at, c.id))]
 
     def imported(self, campaign: UUID, tasks: ArtifactRef) -> int:
         """How many rows of this manifest are in; opens the import, again where it was refused."""
