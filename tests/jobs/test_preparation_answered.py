@@ -38,7 +38,7 @@ def data(tmp_path: Path, owner: Owner) -> Json:
 
 def line(number: int, label: object = "yes", chosen: str = RANDOM, **payload: object) -> Json:
     shown = {"name": f"asked {number}", "age": number % 80} | payload
-    prediction = {"label": "no", "version": 1, "chosen": chosen, "hidden": ["unknown"]}
+    prediction = {"label": "no", "version": 1, "chosen": chosen, "shown": sorted([*shown, "more"])}
     return {"key": f"m.1.{number}", "label": label, "payload": shown, "prediction": prediction}
 
 
@@ -100,9 +100,9 @@ def test_a_snapshot_of_rows_that_are_not_whole_is_not_learned_from(objects: Obje
 
 def test_a_prediction_that_was_shown_in_part_is_not_learned_from(objects: ObjectStore, data: Json) -> None:
     part = line(1)
-    part["prediction"]["hidden"] = ["age"]
+    part["prediction"]["shown"] = ["name"]
     old = line(2)
-    del old["prediction"]["hidden"]
+    del old["prediction"]["shown"]
     made = Jobs(objects, data, ask=ASK).prepare(predictions=[said(objects, part, old, line(3))])
     assert {**asked(made)[TRAIN], **asked(made)[TEST]} == {"asked 3": "yes"}
 
@@ -145,7 +145,7 @@ def test_whole_numbers_stay_where_nothing_is_learned(objects: ObjectStore, tmp_p
     (tmp_path / "n.csv").write_text("\n".join(["a,b", *(f"{n},{2 * n}" for n in range(200))]))
     data = {"source": {"uri": str(tmp_path / "n.csv"), "format": "csv"}, "target": {"column": "b", "task": "regression"}}
     jobs = Jobs(objects, data, ask={**ASK, "learn": False})
-    snapshot = said(objects, {"key": "k", "label": 2.5, "payload": {"a": 1000}, "prediction": {"chosen": RANDOM, "hidden": []}})
+    snapshot = said(objects, {"key": "k", "label": 2.5, "payload": {"a": 1000}, "prediction": {"chosen": RANDOM, "shown": ["a"]}})
     assert jobs.prepare(predictions=[snapshot]).manifest == jobs.prepare().manifest
 
 
@@ -157,7 +157,7 @@ def test_a_label_that_is_none_of_the_target_is_told(objects: ObjectStore, data: 
 def test_numbers_are_learned_by_a_regression(objects: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("\n".join(["a,b", *(f"{n},{2 * n}" for n in range(200))]))
     data = {"source": {"uri": str(tmp_path / "n.csv"), "format": "csv"}, "target": {"column": "b", "task": "regression"}}
-    snapshot = said(objects, {"key": "k", "label": 2.5, "payload": {"a": 1000}, "prediction": {"chosen": RANDOM, "hidden": []}})
+    snapshot = said(objects, {"key": "k", "label": 2.5, "payload": {"a": 1000}, "prediction": {"chosen": RANDOM, "shown": ["a"]}})
     made = Jobs(objects, data, ask=ASK).prepare(predictions=[snapshot])
     rows = pl.concat([made.table("splits", split) for split in (TRAIN, TEST)])
     assert rows.filter(pl.col("a") == 1000)["b"].to_list() == [2.5]

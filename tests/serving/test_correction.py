@@ -111,7 +111,7 @@ def test_a_prediction_that_is_not_sure_comes_back_as_outcome_and_label(settings:
     doubtful, sure = scored(kept, 0.55, 0.99)
     asked = until(lambda: tasks(database).get(doubtful))
     assert asked.payload == {"text": f"text {doubtful[-4:]}"}
-    assert asked.prediction == {"label": "spam", "confidence": 0.55, "version": 1, "chosen": "unsure", "hidden": ["length"]}
+    assert asked.prediction == {"label": "spam", "confidence": 0.55, "version": 1, "chosen": "unsure", "shown": ["text"]}
     assert asked.priority == pytest.approx(0.45)
     assert sure not in tasks(database)
     campaign = asked.campaign_id
@@ -183,4 +183,4 @@ def test_chance_chooses_its_share_and_hashes_are_not_shown() -> None:
     assert 140 < len(found) < 260
     assert chosen(rows, ask) == found
     assert found[0].payload == {"b": 2}
-    assert found[0].prediction == {"label": 0.5, "version": 1, "chosen": "random", "hidden": ["a"]}
+    assert found[0].prediction == {"label": 0.5, "version": 1, "chosen": "random", "shown": ["b"]}

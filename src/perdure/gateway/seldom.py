@@ -13,7 +13,7 @@ from perdure.errors import Transient
 
 T = TypeVar("T")
 TIMES = 20  # so it takes a twentieth of the time at most
-OLDEST = 60.0  # seconds
+OLDEST, PASSING = 60.0, 5.0  # seconds: a result, and an error that may pass
 AT_ONCE = 0.1  # seconds: what took less is found out each time
 _MOST = 1_000  # results that are kept
 
@@ -46,8 +46,9 @@ class Seldom:
         return result
 
     def _date(self, kept: _Kept, took: float) -> None:
-        passing = kept.found.cancelled() or isinstance(kept.found.exception(), Transient)
-        kept.until = time.monotonic() + min(OLDEST, TIMES * took) if took > AT_ONCE and not passing else 0.0
+        passing = kept.found.cancelled() or isinstance(kept.found.exception(), Transient)  # may be over in a moment
+        rest = min(PASSING, took) if passing else min(OLDEST, TIMES * took)
+        kept.until = time.monotonic() + rest if took > AT_ONCE else 0.0
 
 
 class _Timed:

@@ -37,18 +37,19 @@ def chosen(rows: pl.DataFrame, ask: AskPolicy) -> list[NewTask]:
 def task(row: Mapping[str, Any], columns: Collection[str] | None, priority: float, *, chosen: str) -> NewTask:
     """The question about a row of the log. Its key is the prediction's id; what is hashed is not shown. *chosen* says why it is asked.
 
-    ``hidden`` in the prediction names what the log has of the row, and people are not shown.
+    ``shown`` in the prediction names the columns that people see, also those that are empty here.
     """
-    inputs = {name.removeprefix(INPUT): value for name, value in row.items() if name.startswith(INPUT) and value is not None}
-    payload = {
-        name: _plain(value)
+    inputs = {name.removeprefix(INPUT): value for name, value in row.items() if name.startswith(INPUT)}
+    seen = {
+        name: value
         for name, value in inputs.items()
         if (columns is None or name in columns)
         and not (isinstance(value, str) and value.startswith(HASHED))
         and not isinstance(value, bytes)
     }
+    payload = {name: _plain(value) for name, value in seen.items() if value is not None}
     scores = [value for name, value in row.items() if name.startswith(CLASS) and value is not None]
-    prediction = {"label": row["prediction"], "version": row["version"], "chosen": chosen, "hidden": sorted(inputs.keys() - payload.keys())}
+    prediction = {"label": row["prediction"], "version": row["version"], "chosen": chosen, "shown": sorted(seen)}
     if scores:
         prediction["confidence"] = max(scores)
     return NewTask(key=row["id"], payload=payload, priority=priority, prediction=prediction)

@@ -7,7 +7,7 @@ column's type later.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -72,19 +72,14 @@ def rows(job: JobContext, each: Json, names: Sequence[str], columns: list[Json])
     """
     target = job.spec.data.target
     dtypes = {column["name"]: parse_dtype(column["dtype"]) for column in columns}
+    wanted = dtypes.keys() - {target.column}
     again = {line["key"] for later in each["later"] for batch in _lines(job, later) for line in batch}
     for batch in _lines(job, each):
-        whole = [line for line in batch if line["key"] not in again and _is_whole(line, dtypes.keys())]
+        whole = [line for line in batch if line["key"] not in again and wanted <= set((line.get("prediction") or {}).get("shown", []))]
         given = [{**line["payload"], target.column: _checked(line["label"], line["key"], target.task)} for line in whole]
         found = [pl.Series(name, [_text(row.get(name), dtypes.get(name)) for row in given], dtype=pl.String) for name in names]
         fair = [line["prediction"].get("chosen") == RANDOM for line in whole]
         yield pl.DataFrame([*found, pl.Series(FAIR, fair, dtype=pl.Boolean)])
-
-
-def _is_whole(line: Json, names: Collection[str]) -> bool:
-    """Whether people were shown all that was known of these columns."""
-    hidden = (line.get("prediction") or {}).get("hidden")
-    return hidden is not None and not any(name in names for name in hidden)
 
 
 def _lines(job: JobContext, snapshot: Json) -> Iterator[list[Json]]:

@@ -76,7 +76,7 @@ def _check_classes(data: Data, partitions: list[Json]) -> None:
         raise DataRejected(
             f"people labeled predictions {', '.join(sorted(new))}, which no row of the source is",
             field="ask.learn",
-            remedy="give the source rows of this class, or learn nothing of predictions: `learn: false`",
+            remedy="give the source rows of it; or have data.schema refuse it (isin), which sets these rows aside; or `learn: false`",
         )
     if len(found) < 2:
         raise DataRejected(
@@ -99,7 +99,7 @@ def _check_classes(data: Data, partitions: list[Json]) -> None:
     learned = _classes(partitions, "train_classes")
     absent = found.keys() - learned.keys()
     # where people are asked, they may meet a rare class first in the test set: it waits for more
-    asked = any("labeled" in part or "answered" in part for part in partitions)
+    asked = any("labeled" in part for part in partitions)
     if absent and not (asked and len(learned) > 1):
         raise DataRejected(
             f"no row of the class {', '.join(sorted(absent))} fell into the training split",

@@ -29,7 +29,7 @@ from perdure.spec.pipeline import Data
 def plan(job: JobContext) -> Json:
     """Look at the source: its digest, its columns, its partitions, and what only all rows together can tell.
 
-    With the input ``predictions`` (a snapshot of what people said about some) these are rows, too, if they are whole.
+    With the input ``predictions`` (snapshots of what people said about them, oldest first) these are rows, too, if they are whole.
     Raises SourceMissing, SourceChanged, SchemaBroken, InvalidInput, UserCodeImport, UserCodeError.
     """
     data = job.spec.data
