@@ -190,10 +190,13 @@ def _read_by_partition(inputs: Json, index: int) -> Json:
     """What decides what becomes of a partition's rows: their bytes, wherever they lie, and what people said."""
     plan = inputs["plan"]
     labels = {"labels": [snapshot["sha256"] for snapshot in inputs["labels"]]} if "labels" in inputs else {}
-    ranges = [{name: value for name, value in each.items() if name not in ("uri", "later")} for each in plan["partitions"][index]["ranges"]]
-    later = [snapshot["sha256"] for each in plan["partitions"][index]["ranges"] for snapshot in each.get("later", [])]
+    part = plan["partitions"][index]["ranges"]
+    ranges = [{name: value for name, value in each.items() if name not in ("uri", "later")} for each in part]
     repeated = plan["duplicates"] and [plan["duplicates"]["sha256"], index]
-    return {"ranges": ranges, "repeated": repeated, **labels, **({"later": later} if later else {}), **{name: plan[name] for name in ("fields", "columns", "cut")}}
+    kept = {name: plan[name] for name in ("fields", "columns", "cut")}
+    if later := [snapshot["sha256"] for each in part for snapshot in each.get("later", [])]:
+        kept["later"] = later
+    return {"ranges": ranges, "repeated": repeated, **labels, **kept}
 
 
 def _read_by_features(inputs: Json) -> Json:
