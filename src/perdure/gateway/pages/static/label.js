@@ -127,6 +127,8 @@ function signedOut({ status }) {
 function refused(path, fields, error, here) {
   const what = path === "undo" ? "Your answer could not be taken back" : `Your answer to ${fields.task} was not taken`;
   alarm(`${what}: ${sentence(error.message)}${error.problem.remedy ? ` What to do: ${error.problem.remedy}.` : ""}`);
+  const at = given.findIndex((each) => each.answer.key === fields.key);
+  if (path !== "undo" && at >= 0) given.splice(at, 1); // it may be given out again
   if (here && path === "undo" && current && current.task === fields.task) next(); // it stands as it is
   fill(); // the campaign may be over
 }
@@ -139,7 +141,9 @@ async function fill(anew = false) {
   try {
     const reply = await post("tasks", { want: Math.max(1, AHEAD - queue.length - (current ? 1 : 0)), anew });
     const known = new Set([...queue, current, ...unsent().map(fieldsOf)].filter(Boolean).map((task) => task.assignment));
-    for (const task of reply.tasks.filter((each) => !known.has(each.assignment))) {
+    // what was answered a moment ago may be given out again while the answer is on its way
+    const answers = new Set([...unsent().map(fieldsOf), ...given.map((each) => each.answer)].map((each) => each.task));
+    for (const task of reply.tasks.filter((each) => !known.has(each.assignment) && !answers.has(each.task))) {
       task.until = Date.now() + task.seconds * 1_000;
       for (const image of parsed(task).querySelectorAll("img")) new Image().src = image.src; // there when the task is shown
       queue.push(task);
