@@ -18,6 +18,7 @@ from tests.chaos.watching import Look, Watcher, approve, counts, start
 
 PROJECT = Path(__file__).parent / "project" / "chaos.yaml"
 LIMIT = 300.0  # seconds for a run with one kill
+LATE = "came too late"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Outcome:
     def good(self) -> bool:
         whole = self.state == "succeeded" and self.same_model and self.versions == self.releases == 1
         return whole and not self.problem and not any(kill.problem for kill in self.kills)
+
+    @property
+    def missed(self) -> bool:
+        """Whether a kill came when its step was over: nothing is wrong, and nothing is shown."""
+        return any(kill.problem.startswith(LATE) for kill in self.kills)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "good": self.good}
@@ -96,7 +102,7 @@ class World:
         progress = round(watcher.until(lambda look: _further(before, look), LIMIT).at - killed, 2)
         redone, problem = _redone(before, watcher.until(_settled, LIMIT)) if step == "train" else (0, "")
         if before.step != step:
-            problem = f"came too late: {before.step or 'nothing'} ran"
+            problem = f"{LATE}: {before.step or 'nothing'} ran"
         elif not pids:
             problem = f"found no process of {part}"
         elif step == "train" and part in parts.UNFELT and watcher.look().latest.epoch != before.latest.epoch:

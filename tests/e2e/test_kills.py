@@ -30,5 +30,8 @@ def _undisturbed(world: World) -> None:
     ids=lambda kills: "+".join(kills.values()),
 )
 def test_a_run_survives(world: World, kills: dict[str, str]) -> None:
-    outcome = world.run(kills, random.Random(str(kills)))
+    for attempt in range(3):
+        outcome = world.run(kills, random.Random(f"{kills}/{attempt}"))
+        if not outcome.missed:
+            break
     assert outcome.good, outcome
