@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from perdure.errors import PerdureError
+from perdure.labeling.chosen import FLAGGED
 from perdure.labeling.ports import CampaignRow, NewTask
 from perdure.messages.common import Json
 from perdure.metadata.repository.asking import Wanted
 from perdure.predictions import parse
-from perdure.serving.questions import CALLED_WRONG, FLAGGED, task
+from perdure.serving.questions import WRONG, task
 
 POLL = 5.0  # seconds between passes that nobody asked for
 RUNNING = 30.0  # seconds between looks whether a campaign's workflow runs
@@ -113,7 +114,7 @@ class Asking:
                 self._missing.pop(id, None)
             else:
                 self._missing[id] = (now + pause, pause)
-        tasks = [task(row, wanted.ask.payload, FLAGGED, chosen=CALLED_WRONG) for row in found.values()]
+        tasks = [task(row, wanted.ask.payload, WRONG, chosen=FLAGGED) for row in found.values()]
         return self._rows.ask(wanted.model, wanted.campaign, tasks) if tasks else 0
 
     def _run_all(self) -> None:

@@ -15,7 +15,7 @@ from perdure.jobs.preparation.rows import TEST, TRAIN
 from perdure.messages.common import Json
 from tests.jobs.conftest import Owner
 from tests.jobs.running import Jobs, Prepared
-from tests.jobs.test_preparation_jobs import STEPS, people
+from tests.jobs.test_preparation_jobs import STEPS, described, people
 
 ASK = {"question": "Is it one?"}
 OPEN = STEPS.replace(' = pa.Field(metadata={"pii": True})', "")
@@ -25,15 +25,7 @@ RANDOM, UNSURE = "random", "unsure"
 @pytest.fixture
 def data(tmp_path: Path, owner: Owner) -> Json:
     """400 people, all of them labeled."""
-    (tmp_path / "people.csv").write_text("\n".join(["name,age,label", *people()]))
-    steps = owner(OPEN)
-    return {
-        "source": {"uri": str(tmp_path / "people.csv"), "format": "csv"},
-        "schema": f"{steps}:Row",
-        "target": {"column": "label", "positive": "yes"},
-        "transform": f"{steps}:Features",
-        "partitions": 3,
-    }
+    return described(tmp_path, people(), owner(OPEN))
 
 
 def line(number: int, label: object = "yes", chosen: str = RANDOM, **payload: object) -> Json:

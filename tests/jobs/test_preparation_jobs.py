@@ -47,6 +47,18 @@ def people(number: int = 400) -> list[str]:
     return [f"person {i},{random.integers(1, 90)},{'yes' if random.random() < 0.4 else 'no'}" for i in range(number)]
 
 
+def described(folder: Path, rows: list[str], steps: str) -> Json:
+    """The part ``data`` of a specification of *rows*, written to *folder*; *steps* is the module with schema and transform."""
+    (folder / "people.csv").write_text("\n".join(["name,age,label", *rows]))
+    return {
+        "source": {"uri": str(folder / "people.csv"), "format": "csv"},
+        "schema": f"{steps}:Row",
+        "target": {"column": "label", "positive": "yes"},
+        "transform": f"{steps}:Features",
+        "partitions": 3,
+    }
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "people.csv"

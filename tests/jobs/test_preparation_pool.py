@@ -15,7 +15,7 @@ from perdure.keys import canonical
 from perdure.messages.common import ArtifactRef, Json
 from tests.jobs.conftest import Owner
 from tests.jobs.running import Jobs, Prepared
-from tests.jobs.test_preparation_jobs import STEPS, people
+from tests.jobs.test_preparation_jobs import STEPS, described, people
 
 ASK = {"question": "Is it one?", "payload": ["name", "age"], "shows": "row"}
 
@@ -25,15 +25,7 @@ def data(tmp_path: Path, owner: Owner) -> Json:
     """400 people of whom every fifth is labeled; two of the others have an age that cannot be."""
     rows = [row if i % 5 == 0 else row.rpartition(",")[0] + "," for i, row in enumerate(people())]
     rows[1], rows[2] = "person 1,-4,", "person 2,old,"
-    (tmp_path / "people.csv").write_text("\n".join(["name,age,label", *rows]))
-    steps = owner(STEPS)
-    return {
-        "source": {"uri": str(tmp_path / "people.csv"), "format": "csv"},
-        "schema": f"{steps}:Row",
-        "target": {"column": "label", "positive": "yes"},
-        "transform": f"{steps}:Features",
-        "partitions": 3,
-    }
+    return described(tmp_path, rows, owner(STEPS))
 
 
 def said(objects: ObjectStore, labels: dict[str, object]) -> Json:

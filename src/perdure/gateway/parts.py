@@ -78,10 +78,10 @@ class Parts:
         """*work* in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *arguments, **named))
 
-    async def progress(self, campaign: UUID) -> Progress:
-        """The campaign as it stands, with its figures. Raises NotFound."""
-        row = await self.call(self.campaigns.campaign, campaign)
-        return replace(await self.count(campaign_progress, campaign), campaign=row)
+    async def progress(self, reference: str) -> Progress:
+        """The campaign that a path names as it stands, with its figures. Raises NotFound."""
+        row = await self.campaign(reference)
+        return replace(await self.count(campaign_progress, row.id), campaign=row)
 
     async def count(self, work: Callable[[Database, UUID], T], campaign: UUID) -> T:
         """Figures of a campaign that read all its answers: beside what labelers wait for, and not each time where that takes long."""

@@ -39,11 +39,15 @@ class Seldom:
         if kept is None or time.monotonic() > kept.until:
             if len(self._kept) >= _MOST:
                 self._kept.clear()
-            timed = _Timed(work)
-            kept = self._kept[key] = _Kept(asyncio.get_running_loop().run_in_executor(self._executor, timed))
-            kept.found.add_done_callback(lambda _, mine=kept: self._date(mine, timed.took))  # type: ignore[misc]
+            kept = self._kept[key] = self._begin(work)
         result: T = await asyncio.shield(kept.found)  # who goes away takes it from nobody
         return result
+
+    def _begin(self, work: Callable[[], Any]) -> _Kept:
+        timed = _Timed(work)
+        kept = _Kept(asyncio.get_running_loop().run_in_executor(self._executor, timed))
+        kept.found.add_done_callback(lambda _: self._date(kept, timed.took))
+        return kept
 
     def _date(self, kept: _Kept, took: float) -> None:
         passing = kept.found.cancelled() or isinstance(kept.found.exception(), Transient)  # may be over in a moment

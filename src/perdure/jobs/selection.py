@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 
 from perdure.jobs.context import JobContext
-from perdure.jobs.preparation.pool import KEY, POOL, RANDOM, SIDE, UNSURE, shown
+from perdure.jobs.preparation.pool import KEY, POOL, SIDE, shown
 from perdure.jobs.preparation.rows import TEST, TRAIN
 from perdure.jobs.preparation.tables import frames
 from perdure.jobs.preparation.transform import owned
 from perdure.keys import canonical
 from perdure.labeling import selection
+from perdure.labeling.chosen import RANDOM, UNSURE
 from perdure.labeling.manifest import LONGEST
 from perdure.labeling.selection import Floats, Strategy
 from perdure.messages.common import Json

@@ -7,13 +7,12 @@ from typing import Any
 
 import polars as pl
 
+from perdure.labeling.chosen import RANDOM, UNSURE
 from perdure.labeling.ports import NewTask
 from perdure.serving.rows import CLASS, HASHED, INPUT, chance
 from perdure.serving.scored import AskPolicy
 
-RANDOM, UNSURE, CALLED_WRONG = "random", "unsure", "flagged"
-"""Why a prediction is asked about: by chance, as the model was not sure, or as a user says that it is wrong."""
-FLAGGED = 2.0
+WRONG = 2.0
 """The priority of what a user says is wrong. What the model is not sure of has less than 1: the less sure, the more."""
 DRAWN = 1.0
 """That of what chance chose, sure or not: if the doubtful of them came first, those that are answered were not drawn by chance."""

@@ -30,7 +30,7 @@ async def campaigns(visitor: Reading, shared: Shared) -> Response:
 @router.get("/campaigns/{campaign}")
 async def campaign(campaign: str, visitor: Reading, shared: Shared) -> Response:
     """A campaign's figures, and what waits for an adjudicator."""
-    progress = await shared.progress(shared.campaign_id(campaign))
+    progress = await shared.progress(campaign)
     agreed = await shared.count(campaign_agreement, progress.campaign.id)
     total, disputed = await shared.call(disputed_tasks, shared.database, progress.campaign.id)
     return page(

@@ -65,7 +65,7 @@ async def campaign(request: Request, campaign: str, caller: Reader, shared: Shar
 @router.get("/{campaign}/progress", responses=responses(401, 403, 404))
 async def progress(campaign: str, caller: Reader, shared: Shared) -> bodies.ProgressView:
     """Figures of a campaign, counted now; where that takes long, within the last minute."""
-    found = await shared.progress(shared.campaign_id(campaign))
+    found = await shared.progress(campaign)
     return bodies.ProgressView(
         campaign=bodies.CampaignView.of(found.campaign),
         tasks=found.tasks,

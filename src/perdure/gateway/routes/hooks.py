@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -22,6 +23,7 @@ from perdure.metadata.repository.access import Hook
 from perdure.metadata.tables import HookProvider
 
 router = APIRouter(prefix="/v1/hooks", tags=["hooks"])
+T = TypeVar("T")
 LARGE = 64 * 1024  # bytes of a body that others would wait for, were it read between them
 _log = logging.getLogger("perdure.gateway")
 
@@ -44,9 +46,8 @@ async def deliver(request: Request, hook: str, shared: Shared) -> JSONResponse:
     require_media(request, *provider.media)
     body, received = await request.body(), datetime.now(UTC)
     secrets = await shared.call(_secrets, found, received)
-    verified = partial(provider.verify, request.headers, body, secrets, time.time())
     try:
-        key = await shared.call(verified) if len(body) > LARGE else verified()
+        key = await _beside(shared, body, partial(provider.verify, request.headers, body, secrets, time.time()))
     except Malformed as err:
         raise Refused(
             400, InvalidInput(str(err), field="headers", remedy="send what the convention of this hook's provider demands")
@@ -58,8 +59,7 @@ async def deliver(request: Request, hook: str, shared: Shared) -> JSONResponse:
         status = 503 if found.provider is HookProvider.ALERTMANAGER else 429  # which Alertmanager may take for a lasting refusal
         raise Refused(status, RateLimited(limit, field="hook", remedy=f"send it again in {wait} seconds"), {"Retry-After": str(wait)})
     headers = {name: request.headers[name][:1_000] for name in KEPT_HEADERS if name in request.headers}
-    read = partial(provider.read, found, body, received, headers)
-    message = await shared.call(read) if len(body) > LARGE else read()
+    message = await _beside(shared, body, partial(provider.read, found, body, received, headers))
     arrived = Arrived(
         hook=found.id,
         campaign=found.campaign,
@@ -83,6 +83,11 @@ def view(delivery: Delivery) -> bodies.DeliveryView:
         received_at=delivery.received_at,
         error=delivery.error,
     )
+
+
+async def _beside(shared: Shared, body: bytes, work: Callable[[], T]) -> T:
+    """What *work* makes of *body*: in a thread, if that takes a while."""
+    return await shared.call(work) if len(body) > LARGE else work()
 
 
 def _secrets(hook: Hook, now: datetime) -> Sequence[str]:

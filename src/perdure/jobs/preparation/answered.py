@@ -7,22 +7,23 @@ column's type later.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any
 
 import polars as pl
 
 from perdure.errors import InvalidInput
 from perdure.jobs.context import JobContext
-from perdure.jobs.preparation.pool import RANDOM
-from perdure.messages.common import ArtifactRef, Json
+from perdure.jobs.preparation.reading import Reader
+from perdure.jobs.preparation.snapshots import batches, misfit
+from perdure.labeling.chosen import RANDOM
+from perdure.messages.common import Json
 from perdure.predictor import parse_dtype
 from perdure.spec.feedback import Ask
 
 FAIR = "__fair"
 """The column beside the raw ones that says whether chance alone chose a row: on others nothing is tested."""
-_BYTES = 4 << 20  # of lines read at once
 
 
 def learned(ask: Ask | None, columns: list[Json], target: str, personal: list[str]) -> bool:
@@ -65,16 +66,25 @@ def is_one(each: Json) -> bool:
     return bool(each.get("answered"))
 
 
-def rows(job: JobContext, each: Json, names: Sequence[str], columns: list[Json]) -> Iterator[pl.DataFrame]:
-    """The rows of a snapshot in batches: text columns *names*, and `FAIR`. *columns* are those that are kept, with their types.
+def read(job: JobContext, source: Reader, each: Json, plan: Json) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
+    """The rows of a range of *plan* in batches, and what is unreadable in them: of the *source*, or of a snapshot, then with `FAIR`.
 
-    Of predictions that were shown in part nothing is learned. Raises InvalidInput for a label that is none of this target.
+    Of predictions that were shown in part nothing is learned. Raises what the reader does; InvalidInput for a label that is none of
+    this target.
     """
+    if is_one(each):
+        yield from ((rows, None) for rows in _rows(job, each, plan["fields"], plan["columns"]))
+    else:
+        yield from ((parsed.rows, parsed.unreadable) for parsed in source.read(each, plan["fields"]))
+
+
+def _rows(job: JobContext, each: Json, names: Sequence[str], columns: list[Json]) -> Iterator[pl.DataFrame]:
+    """The rows of a snapshot: text columns *names*, and `FAIR`. *columns* are those that are kept, with their types."""
     target = job.spec.data.target
     dtypes = {column["name"]: parse_dtype(column["dtype"]) for column in columns}
     wanted = dtypes.keys() - {target.column}
-    again = {line["key"] for later in each["later"] for batch in _lines(job, later) for line in batch}
-    for batch in _lines(job, each):
+    again = {line["key"] for later in each["later"] for batch in batches(job, later) for line in batch}
+    for batch in batches(job, each):
         whole = [line for line in batch if line["key"] not in again and wanted <= set((line.get("prediction") or {}).get("shown", []))]
         given = [{**line["payload"], target.column: _checked(line["label"], line["key"], target.task)} for line in whole]
         found = [pl.Series(name, [_text(row.get(name), dtypes.get(name)) for row in given], dtype=pl.String) for name in names]
@@ -82,25 +92,10 @@ def rows(job: JobContext, each: Json, names: Sequence[str], columns: list[Json])
         yield pl.DataFrame([*found, pl.Series(FAIR, fair, dtype=pl.Boolean)])
 
 
-def _lines(job: JobContext, snapshot: Json) -> Iterator[list[Json]]:
-    ref = ArtifactRef(uri=snapshot["uri"], sha256=snapshot["sha256"], size=snapshot["size"])
-    path = job.objects.download(ref, job.scratch / f"answered-{ref.sha256}.ndjson")
-    try:
-        with path.open("rb") as file:
-            yield from _batches(file)
-    finally:
-        path.unlink()
-
-
-def _batches(file: BinaryIO) -> Iterable[list[Json]]:
-    while lines := file.readlines(_BYTES):
-        yield [json.loads(line) for line in lines]
-
-
 def _text(value: Any, dtype: Any) -> str | None:
     """As it would stand in a file. The log keeps times with a zone, and numbers of a column in its widest type."""
-    if value is None or isinstance(value, bool):
-        return None if value is None else json.dumps(value)
+    if value is None:
+        return None
     if isinstance(value, float) and dtype is not None and dtype.is_integer() and value.is_integer():
         return str(int(value))
     if isinstance(value, str) and isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
@@ -117,10 +112,9 @@ def _zoneless(text: str) -> str:
 
 
 def _checked(value: Any, key: str, task: str) -> Any:
-    fits = isinstance(value, str) if task == "classification" else isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits:
+    if what := misfit(value, task):
         raise InvalidInput(
-            f"people labeled the prediction {key} {value!r}, which is {'no class' if task == 'classification' else 'no number'}",
+            f"people labeled the prediction {key} {value!r}, which is {what}",
             field="ask.question",
             remedy="see that what people are asked fits the target, or set ask.learn: false",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from perdure.jobs.preparation.columns import Failures, failing, typed
 from perdure.jobs.preparation.limits import check_number
 from perdure.jobs.preparation.pool import KEY, POOL, SIDE, Labels, empty, keys, without_blanks
 from perdure.jobs.preparation.quarantine import Quarantine, without
-from perdure.jobs.preparation.reading import Reader, reader
+from perdure.jobs.preparation.reading import reader
 from perdure.jobs.preparation.rows import TEST, TRAIN, in_time, membership, unsplittable
 from perdure.jobs.preparation.schema import RowSchema, row_schema
 from perdure.jobs.preparation.source import Sources
@@ -38,7 +37,7 @@ def partition(job: JobContext) -> Json:
     repeated = _repeated(job, plan, index)
     row = 0
     for each in part["ranges"]:
-        for rows, unreadable in _read(job, source, each, plan):
+        for rows, unreadable in answered.read(job, source, each, plan):
             new = ~np.isin(np.arange(row, row + rows.height), repeated)
             work.add(rows.filter(pl.Series(new)) if not new.all() else rows)
             if unreadable is not None:
@@ -46,14 +45,6 @@ def partition(job: JobContext) -> Json:
             row += rows.height
             job.progress({"phase": "partition", "index": index, "rows": row})
     return {"index": index, "duplicates": len(repeated), **work.result()}
-
-
-def _read(job: JobContext, source: Reader, each: Json, plan: Json) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
-    """The rows of a range in batches, and what is unreadable in them."""
-    if answered.is_one(each):
-        yield from ((rows, None) for rows in answered.rows(job, each, plan["fields"], plan["columns"]))
-    else:
-        yield from ((parsed.rows, parsed.unreadable) for parsed in source.read(each, plan["fields"]))
 
 
 def _repeated(job: JobContext, plan: Json, index: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,14 +145,6 @@ def _try(data: Data, schema: RowSchema, source: Reader, partitions: list[Json], 
         break
 
 
-def _rows(job: JobContext, source: Reader, each: Json, made: Json) -> Iterator[pl.DataFrame]:
-    """The raw rows of a range."""
-    if answered.is_one(each):
-        yield from (rows.drop(answered.FAIR) for rows in answered.rows(job, each, made["fields"], made["columns"]))
-    else:
-        yield from (parsed.rows for parsed in source.read(each, made["fields"]))
-
-
 def _scan(job: JobContext, source: Reader, made: Json) -> Json:
     data = job.spec.data
     folder = Path(job.scratch)
@@ -163,9 +154,9 @@ def _scan(job: JobContext, source: Reader, made: Json) -> Json:
     for partition in made["partitions"]:
         row = 0
         for each in partition["ranges"]:
-            for rows in _rows(job, source, each, made):
+            for rows, _ in answered.read(job, source, each, made):
                 if duplicates:
-                    duplicates.add(partition["index"], row, rows)
+                    duplicates.add(partition["index"], row, rows.drop(answered.FAIR, strict=False))
                 if cut and not answered.is_one(each):  # what people were asked about is not as the data are
                     cut.add(typed(in_time(rows, data, time_column), time_column)[0].to_series())
                 row += rows.height

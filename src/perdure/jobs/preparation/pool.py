@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,13 @@ from perdure.errors import InvalidInput
 from perdure.jobs.context import JobContext
 from perdure.jobs.preparation.columns import Failures, typed
 from perdure.jobs.preparation.rows import digests
-from perdure.messages.common import ArtifactRef, Json
+from perdure.jobs.preparation.snapshots import batches, misfit
+from perdure.labeling.chosen import UNSURE
+from perdure.messages.common import Json
 from perdure.spec.label import ONE_COLUMN, Label
 from perdure.spec.pipeline import Pipeline
 
 POOL = "pool"
-UNSURE, RANDOM = "unsure", "random"
-"""What chose a row: a model that was unsure, or chance."""
 KEY, SIDE = "__key", "__split"
 """Columns of the pool beside the raw ones: the row's key, and the split into which it falls once it has a label."""
 
@@ -52,10 +50,9 @@ class Labels:
         self._target = target.column
         values: dict[str, Any] = {}
         unsure: set[str] = set()
-        for number, snapshot in enumerate(snapshots):
-            for line in _lines(job, ArtifactRef.from_json(snapshot), number):
-                values[line["key"]] = _checked(line["label"], line["key"], job.spec)
-                (unsure.add if (line.get("prediction") or {}).get("chosen") == UNSURE else unsure.discard)(line["key"])
+        for line in (line for snapshot in snapshots for batch in batches(job, snapshot) for line in batch):
+            values[line["key"]] = _checked(line["label"], line["key"], job.spec)
+            (unsure.add if (line.get("prediction") or {}).get("chosen") == UNSURE else unsure.discard)(line["key"])
         given = pl.Series(self._target, list(values.values()), dtype=pl.Float64 if target.task == "regression" else pl.String)
         column = [column for column in columns if column["name"] == self._target]
         made, unfit = typed(pl.DataFrame([given]), column)
@@ -75,23 +72,9 @@ class Labels:
         return named.is_in(self._unsure.implode()).fill_null(False)
 
 
-def _lines(job: JobContext, snapshot: ArtifactRef, number: int) -> Iterator[Json]:
-    path = job.objects.download(snapshot, job.scratch / f"labels-{number}.ndjson")
-    try:
-        with path.open("rb") as lines:
-            yield from (json.loads(line) for line in lines)
-    finally:
-        path.unlink()
-
-
 def _checked(value: Any, key: str, spec: Pipeline) -> Any:
-    if spec.data.target.task == "regression":
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _wrong(value, key, "no number")
-        return value
-    choices = spec.label.choices if spec.label else []
-    if not isinstance(value, str) or (choices and value not in choices):
-        raise _wrong(value, key, f"none of: {', '.join(choices)}" if choices else "no class")
+    if what := misfit(value, spec.data.target.task, spec.label.choices if spec.label else []):
+        raise _wrong(value, key, what)
     return value
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import exists, func, select
 
 from perdure.errors import Conflict
 from perdure.keys import digest
+from perdure.labeling.naming import predictions_name
 from perdure.labeling.ports import CampaignRow, NewTask
 from perdure.messages.common import Json
 from perdure.messages.labeling import CampaignCommand, CampaignState
@@ -79,7 +80,7 @@ class AskRows(Rows):
         A campaign's question never changes: where another is asked now, the one before is told to close, and a new one has the digest
         of its specification in its name.
         """
-        name = f"{model}-predictions"
+        name = predictions_name(model)
         try:
             row = self._campaigns.open(name, spec, f"campaign/{name}", "perdure")
             if row.state is not CampaignState.CLOSED:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from perdure.errors import Conflict, InvalidInput, NotFound
 from perdure.keys import digest, identity
 from perdure.labeling.assistance import assist
+from perdure.labeling.naming import predictions_name
 from perdure.labeling.ports import CampaignRow, NewTask
 from perdure.labeling.spec import load
 from perdure.messages.common import ArtifactRef, Json
@@ -109,8 +110,8 @@ class PlainCampaignRows(EstimateRows):
         return self._found(t.Campaign.name == name, repr(name))
 
     def asked_about(self, model: str) -> list[CampaignRow]:
-        """The campaigns about predictions of *model*, also those that are closed, oldest first. `asking.AskRows` names them."""
-        c, name = t.Campaign, f"{model}-predictions"
+        """The campaigns about predictions of *model*, also those that are closed, oldest first. `asking.AskRows` opens them."""
+        c, name = t.Campaign, predictions_name(model)
         mine = or_(c.name == name, c.name.regexp_match(f"^{re.escape(name)}-[0-9a-f]{{8}}$"))
         query = select(c).where(c.tenant == self._tenant, c.name.startswith(name, autoescape=True), mine, c.spec["outcomes"].as_boolean())
         with self._database.transaction() as session:
@@ -164,7 +165,7 @@ class PlainCampaignRows(EstimateRows):
 
         As long as the block and its connection last: each call is a transaction of that connection, which holds a lock beyond it.
         """
-        number = _arrival(campaign)
+        number = self._number("arriving", str(campaign))
         with translated(), self._database.engine.connect() as connection:
             connection.execute(select(func.pg_advisory_lock_shared(number)))
             connection.commit()
@@ -182,7 +183,7 @@ class PlainCampaignRows(EstimateRows):
 
     def _is_arriving(self, session: Session, campaign: UUID) -> bool:
         """Whether somebody is inside `arriving`."""
-        number = _arrival(campaign)
+        number = self._number("arriving", str(campaign))
         held = case((func.pg_try_advisory_lock(number), ~func.pg_advisory_unlock(number, type_=Boolean)), else_=true())
         return bool(session.scalar(select(held)))
 
@@ -363,11 +364,6 @@ def _line(task: Any, decision: t.Decision, opinions: list[Json]) -> Json:
     if task.assist is Assist.AUDIT:
         line["audit"] = True
     return line
-
-
-def _arrival(campaign: UUID) -> ColumnElement[int]:
-    """The number of the lock that who brings tasks shares."""
-    return func.hashtextextended(f"perdure/{campaign}/arriving", 0)
 
 
 def plain_values(detail: Json) -> Json:

@@ -25,7 +25,7 @@ class InferenceLogRows(Rows):
     @contextmanager
     def alone(self, name: str) -> Iterator[bool]:
         """Whether this process is the one that does *name* now, for as long as the block and its connection last."""
-        number = func.hashtextextended(f"perdure/{self._tenant}/{name}", 0)
+        number = self._number(name)
         # no transaction: one that is idle for long is ended by the server
         with translated(), self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             mine = bool(connection.scalar(select(func.pg_try_advisory_lock(number))))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -37,7 +37,11 @@ class Rows:
 
     def _lock(self, session: Session, *name: str) -> None:
         """Wait for, and hold until the end of the transaction, the lock on *name*: what is numbered is numbered one by one."""
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("/".join(("perdure", self._tenant, *name)), 0))))
+        session.execute(select(func.pg_advisory_xact_lock(self._number(*name))))
+
+    def _number(self, *name: str) -> ColumnElement[int]:
+        """The number of the lock on *name*."""
+        return func.hashtextextended("/".join(("perdure", self._tenant, *name)), 0)
 
     def _audit(self, session: Session, action: str, object_id: UUID, actor: str, *, command_id: str | None = None, **values: Any) -> bool:
         """Append to the audit. False where this command is there already."""
